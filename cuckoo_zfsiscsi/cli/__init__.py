@@ -1,0 +1,61 @@
+"""The zfsiscsi command. One module per group of subcommands, listed in GROUPS."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cuckoo_zfsiscsi import __version__
+from cuckoo_zfsiscsi.cli.output import DEFAULT_CONF
+from cuckoo_zfsiscsi.errors import ZfsIscsiError
+
+GROUPS: tuple[str, ...] = ()
+"""Modules of this package; each has register(app)."""
+
+app = typer.Typer(
+    name="zfsiscsi",
+    help="Physical machines for malware analysis: netbooted, and clean at each run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zfsiscsi {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    conf: Annotated[
+        Path, typer.Option(help="Configuration file.", envvar="ZFSISCSI_CONF")
+    ] = DEFAULT_CONF,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options before the subcommand."""
+
+
+for _group in GROUPS:
+    importlib.import_module(f"{__name__}.{_group}").register(app)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command; print an error as what and fix, one line each. Return the exit code."""
+    try:
+        app(args=list(args), prog_name="zfsiscsi")
+    except ZfsIscsiError as error:
+        typer.echo(f"error: {error.what}", err=True)
+        if error.fix:
+            typer.echo(f"fix: {error.fix}", err=True)
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0

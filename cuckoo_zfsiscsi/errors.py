@@ -1,0 +1,103 @@
+"""One small error tree. Each error says what is wrong, where, and how to fix it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ZfsIscsiError(Exception):
+    """Anything that a user can be told in one line.
+
+    Args:
+        what: what is wrong and where, without a full stop.
+        fix: what to do next, best a command to type.
+    """
+
+    status: ClassVar[int] = 500
+    """HTTP status of the control API's answer."""
+
+    def __init__(self, what: str, *, fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what} (fix: {self.fix})" if self.fix else self.what
+
+
+class DeadlineExceededError(ZfsIscsiError):
+    """An operation was not done when its time was up."""
+
+    status = 504
+
+
+class CancelledError(ZfsIscsiError):
+    """An operation was given up because someone asked for that."""
+
+    status = 409
+
+
+class ConfigError(ZfsIscsiError):
+    """zfsiscsi.conf can't be used as it is."""
+
+
+class UnknownHostError(ZfsIscsiError):
+    """No host has this label."""
+
+    status = 404
+
+
+class HostBusyError(ZfsIscsiError):
+    """The host's state does not allow what was asked."""
+
+    status = 409
+
+
+class QuarantinedError(ZfsIscsiError):
+    """The host is fenced and off until a full reset-and-boot succeeds."""
+
+    status = 503
+
+
+class DiskError(ZfsIscsiError):
+    """The store can't do what was asked."""
+
+
+class ImageError(DiskError):
+    """An image is missing, damaged, not sealed or in use."""
+
+    status = 409
+
+
+class StoreFullError(DiskError):
+    """The store has no space left."""
+
+    status = 507
+
+
+class UnprovenDiskError(DiskError):
+    """A disk can't be proven clean: it must not boot."""
+
+
+class TargetError(ZfsIscsiError):
+    """The iSCSI target did not do what was asked."""
+
+
+class NetbootError(ZfsIscsiError):
+    """DHCP, TFTP or the boot listener can't work."""
+
+
+class PowerError(ZfsIscsiError):
+    """Power could not be switched, or not proved to be."""
+
+    status = 502
+
+
+class TransientPowerError(PowerError):
+    """A power failure that is known to go away when asked again."""
+
+
+class NotReadyError(ZfsIscsiError):
+    """A host did not become ready."""
+
+    status = 504
