@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class ZfsIscsiError(Exception):
     """Anything that a user can be told in one line.
@@ -13,7 +11,7 @@ class ZfsIscsiError(Exception):
         fix: what to do next, best a command to type.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
     """HTTP status of the control API's answer."""
 
     def __init__(self, what: str, *, fix: str = "") -> None:
