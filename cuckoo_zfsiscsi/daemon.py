@@ -1,0 +1,176 @@
+"""A child that serves us for as long as we live: started, watched, ended; also by our successor."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import ZfsIscsiError
+
+MARK = "ZFSISCSI_DAEMON"
+"""Environment variable of the child that holds its pid file's path: how a left-over is known."""
+GRACE = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+POLL = 0.02
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """One program in the foreground, its output read line by line.
+
+    Args:
+        argv: program and arguments: no secrets. It must stay in the foreground.
+        pid_file: its identity: one process at a time per path, also across our own restarts.
+        env: added to our environment.
+        on_line: called in a thread of ours with each line that it prints; by default logged.
+        error: class of the errors raised.
+        install: how to install the program, for the message when it is missing.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        pid_file: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+        error: type[ZfsIscsiError] = ZfsIscsiError,
+        install: str = "",
+    ) -> None:
+        self.name = Path(argv[0]).name
+        self._argv = list(argv)
+        self._pid_file = pid_file
+        self._env = {**os.environ, **(env or {}), MARK: str(pid_file)}
+        self._on_line = on_line or (lambda line: log.info("%s: %s", self.name, line))
+        self._error = error
+        self._install = install
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._tail: deque[str] = deque(maxlen=8)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process and self.alive() else None
+
+    @property
+    def tail(self) -> str:
+        """The last lines that it printed."""
+        return " / ".join(self._tail)
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, deadline: Deadline, ready: Callable[[], bool] | None = None) -> None:
+        """End a left-over, start it, and wait until it is ready.
+
+        Args:
+            deadline: for all of it.
+            ready: asked again and again, says whether it serves by now.
+
+        Raises:
+            error (the class given): it is missing, or died, or a left-over does not go away.
+            DeadlineExceededError, CancelledError: not ready; it was ended again.
+        """
+        self.end_leftover(deadline)
+        self._tail.clear()
+        try:
+            process = subprocess.Popen(
+                self._argv,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us: we end it when it is time
+            )
+        except FileNotFoundError:
+            raise self._error(f"{self._argv[0]} is not installed", fix=self._install) from None
+        self._process = process
+        reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
+        reader.start()
+        self._reader = reader
+        try:
+            self._pid_file.write_text(f"{process.pid}\n")
+            while ready and not ready():
+                if not self.alive():
+                    break
+                deadline.sleep(POLL, f"the start of {self.name}")
+        except BaseException:
+            self.stop(Deadline(0))
+            raise
+        if not self.alive():
+            self.stop(Deadline(GRACE))  # reads its last words
+            raise self._error(f"{self.name} ended with status {process.returncode}: {self.tail}")
+
+    def stop(self, deadline: Deadline) -> None:
+        """End it: SIGTERM, then SIGKILL when GRACE or the deadline is over. May be called again.
+
+        Raises:
+            error (the class given): it survives SIGKILL.
+        """
+        if self._process is None or self._reader is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(min(GRACE, deadline.remaining))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            try:
+                self._process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                raise self._error(
+                    f"{self.name}, process {self._process.pid}, can't be killed"
+                ) from None
+        self._reader.join(1.0)  # a child of its own may hold the pipe for longer
+        self._pid_file.unlink(missing_ok=True)
+
+    def end_leftover(self, deadline: Deadline) -> None:
+        """End every process that an earlier life of ours started with the same pid file.
+
+        Raises:
+            error (the class given): one survives SIGKILL.
+            DeadlineExceededError, CancelledError: as Deadline.check().
+        """
+        grace = deadline.within(GRACE)
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            for pid in self._leftovers():
+                log.warning("%s: ends process %d, left over from before", self.name, pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, how)
+            while self._leftovers() and grace.remaining:
+                deadline.sleep(POLL, f"the end of an old {self.name}")
+            grace = deadline.within(GRACE)
+        if left := self._leftovers():
+            raise self._error(f"an old {self.name}, process {left[0]}, can't be killed")
+
+    def _leftovers(self) -> list[int]:
+        """Return who carries our mark. A process that is gone or not ours to read has none."""
+        mark = f"{MARK}={self._pid_file}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if mark in (entry / "environ").read_bytes().split(b"\0"):
+                        found.append(int(entry.name))
+        return found
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        with pipe:
+            while raw := pipe.readline(4096):
+                line = raw.decode("utf-8", "replace").rstrip()
+                self._tail.append(line)
+                try:
+                    self._on_line(line)
+                except Exception:  # the pipe must be read on, or the child stands still
+                    log.exception("%s: the line %r", self.name, line)

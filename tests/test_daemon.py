@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi import daemon
+from cuckoo_zfsiscsi.daemon import Daemon
+from cuckoo_zfsiscsi.deadline import Cancel, Deadline
+from cuckoo_zfsiscsi.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    NetbootError,
+    ZfsIscsiError,
+)
+
+Make = Callable[..., Daemon]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[Daemon] = []
+
+    def _make(script: str, **options: object) -> Daemon:
+        made.append(Daemon(["sh", "-c", script], tmp_path / "d.pid", **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield _make
+    for one in made:
+        one.stop(Deadline(5))
+
+
+def wait(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+
+
+def test_runs_and_hands_over_each_line(make: Make, tmp_path: Path) -> None:
+    lines: list[str] = []
+    child = make(
+        'echo "$GREETING"; echo two; exec sleep 60', env={"GREETING": "hello"}, on_line=lines.append
+    )
+    assert not child.alive()
+    child.start(Deadline(5), ready=lambda: len(lines) == 2)
+    assert lines == ["hello", "two"]
+    assert child.tail == "hello / two"
+    assert child.alive()
+    assert (tmp_path / "d.pid").read_text() == f"{child.pid}\n"
+    pid = child.pid
+    assert pid
+    child.stop(Deadline(5))
+    child.stop(Deadline(5))
+    assert gone(pid)
+    assert child.pid is None
+    assert not (tmp_path / "d.pid").exists()
+
+
+def test_a_failing_sink_does_not_stop_the_reading(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines: list[str] = []
+
+    def sink(line: str) -> None:
+        lines.append(line)
+        raise ValueError(line)
+
+    child = make("echo one; echo two; exec sleep 60", on_line=sink)
+    child.start(Deadline(5), ready=lambda: len(lines) == 2)
+    wait(lambda: len(caplog.records) == 2)
+
+
+def test_lines_are_logged_without_a_sink(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    child = make("echo something; exec sleep 60")
+    child.start(Deadline(5), ready=lambda: child.tail != "")
+    wait(lambda: "sh: something" in caplog.messages)
+
+
+def test_missing_program(tmp_path: Path) -> None:
+    child = Daemon(
+        ["/nonexistent/x"], tmp_path / "d.pid", error=NetbootError, install="apt install x"
+    )
+    with pytest.raises(NetbootError, match="not installed") as caught:
+        child.start(Deadline(5))
+    assert caught.value.fix == "apt install x"
+    assert not child.alive()
+
+
+def test_death_while_starting_quotes_its_last_words(make: Make) -> None:
+    with pytest.raises(NetbootError, match="status 3: bad port"):
+        make("echo bad port; exit 3", error=NetbootError).start(Deadline(5), ready=lambda: False)
+
+
+def test_never_ready_is_ended(make: Make) -> None:
+    child = make("exec sleep 60")
+    with pytest.raises(DeadlineExceededError, match="the start of sh"):
+        child.start(Deadline(0.1), ready=lambda: False)
+    assert not child.alive()
+
+
+def test_cancelled_while_starting(make: Make) -> None:
+    cancel = Cancel()
+    child = make("echo hi; exec sleep 60", on_line=lambda _: cancel.set("stop"))
+    with pytest.raises(CancelledError):
+        child.start(Deadline(5, cancel), ready=lambda: False)
+    assert not child.alive()
+
+
+def test_death_is_seen(make: Make) -> None:
+    child = make("exec sleep 60")
+    child.start(Deadline(5))
+    assert child.pid
+    os.kill(child.pid, signal.SIGKILL)
+    wait(lambda: not child.alive())
+
+
+def test_one_that_ignores_sigterm_is_killed(make: Make) -> None:
+    child = make("trap '' TERM; echo deaf; while :; do sleep 0.1; done")
+    child.start(Deadline(5), ready=lambda: child.tail == "deaf")
+    child.stop(Deadline(0.2))
+    assert not child.alive()
+
+
+def test_a_left_over_is_ended_also_without_a_pid_file(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "GRACE", 0.3)
+    code = (
+        "import sys, pathlib, os\n"
+        "from cuckoo_zfsiscsi.daemon import Daemon\nfrom cuckoo_zfsiscsi.deadline import Deadline\n"
+        "d = Daemon(['sh', '-c', sys.argv[2]], pathlib.Path(sys.argv[1]))\n"
+        "d.start(Deadline(5), ready=lambda: d.tail == 'up')\n"
+        "print(d.pid, flush=True); os._exit(1)\n"
+    )
+    deaf = "trap '' TERM; echo up; while :; do sleep 0.1; done 2>/dev/null"
+    earlier = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "d.pid"), deaf],
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=20,
+    )
+    old = int(earlier.stdout)
+    assert not gone(old)
+    (tmp_path / "d.pid").unlink()
+    other = Daemon(["sleep", "60"], tmp_path / "other.pid")
+    other.start(Deadline(5))
+    make("exec sleep 60").start(Deadline(5))
+    assert gone(old)
+    assert other.alive(), "only those with the same pid file are ended"
+    other.stop(Deadline(5))
+
+
+def test_what_can_not_be_killed_is_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "GRACE", 0.05)
+    child = make("exec sleep 60", error=NetbootError)
+    child.start(Deadline(5))
+    pid = child.pid
+    assert pid
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "kill", lambda *_: None)
+        patch.setattr(subprocess.Popen, "terminate", lambda _: None)
+        patch.setattr(subprocess.Popen, "kill", lambda _: None)
+        with pytest.raises(NetbootError, match="can't be killed"):
+            child.stop(Deadline(1))
+        with pytest.raises(ZfsIscsiError, match=f"process {pid}, can't be killed"):
+            make("exec sleep 60").start(Deadline(5))
+    assert child.alive()
