@@ -39,7 +39,7 @@ class Deadline:
 
     def __init__(self, seconds: float, cancel: Cancel | None = None) -> None:
         self.seconds = seconds
-        self.cancel = cancel or Cancel()
+        self.cancel = Cancel() if cancel is None else cancel  # an unset one is false
         self._end = time.monotonic() + seconds
 
     @property
