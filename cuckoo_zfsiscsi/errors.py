@@ -85,6 +85,10 @@ class NetbootError(ZfsIscsiError):
     """DHCP, TFTP or the boot listener can't work."""
 
 
+class ServeError(ZfsIscsiError):
+    """The service can't listen where it should."""
+
+
 class PowerError(ZfsIscsiError):
     """Power could not be switched, or not proved to be."""
 

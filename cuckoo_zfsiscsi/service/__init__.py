@@ -1,1 +1,1 @@
-"""service."""
+"""The service: owns hosts, disks, power and the boot scripts."""

@@ -1,0 +1,169 @@
+"""One host, as everyone else sees it: wishes come from any thread, and none of them waits."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from dataclasses import replace
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import CancelledError, HostBusyError, ZfsIscsiError
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service.plan import OFF
+from cuckoo_zfsiscsi.service.report import HostReport, Run, State
+from cuckoo_zfsiscsi.service.worker import Stopped, Worker
+
+
+class Host(Worker):
+    """A host in exactly one state. Its worker brings it to where the wishes want it."""
+
+    def open(self) -> None:
+        """Begin. Nothing is known of the host, so power is cut and its disk reset."""
+        self._worker.start()
+
+    def close(self) -> None:
+        """Ask for the end: power is cut, the worker ends."""
+        with self._wake:
+            self._closing.set("the service is stopping")
+            self._end_run(CancelledError(f"{self.config.label}: the service is stopping"))
+            if self._state not in OFF:
+                self._wish_cut("the service is stopping")
+            self._cancel.set("the service is stopping")
+            self._wake.notify()
+
+    def join(self, deadline: Deadline) -> bool:
+        """Wait for the worker's end; True when power is proved off."""
+        self._worker.join(deadline.remaining)
+        return self._state in OFF
+
+    def start(self, task: str | None, image: str | None) -> Run:
+        """Ask for a run: its `booted` is done when the host is ready, or says why it is not.
+
+        Raises:
+            HostBusyError: another run has the host, or it is in maintenance.
+            QuarantinedError: it is quarantined.
+            ImageError: there is no such image.
+        """
+        label = self.config.label
+        image = image or self.config.snapshot
+        with self._wake:
+            if self._maintenance:
+                raise HostBusyError(
+                    f"{label} is in maintenance", fix=f"zfsiscsi maintenance {label} off"
+                )
+            if self._run or self._closing:
+                raise HostBusyError(f"{label} has a run already", fix=f"zfsiscsi stop {label}")
+            if self._reason:
+                raise self._quarantined()
+            self._steps.parts.store.find_image(image)
+            self._run = Run(task, image)
+            self._wake.notify()
+            return self._run
+
+    def abandon(self, run: Run, error: ZfsIscsiError) -> None:
+        """Give up a run that is not ready yet; a boot that was begun for it is undone."""
+        with self._wake:
+            if self._run is run and not run.booted.done():
+                self._end_run(error)
+                if self._state is State.BOOTING and not self.config.prewarm:
+                    self._wish_cut("nobody waits for it any more")
+                self._wake.notify()
+
+    def stop(self, timeout: float) -> Stopped:
+        """End the run. A host that has none is off, or stands by clean: there is nothing to stop.
+
+        Args:
+            timeout: seconds in which power must be proved off.
+        """
+        stopped: Stopped = Future()
+        with self._wake:
+            had_run = self._run is not None
+            self._end_run(CancelledError(f"{self.config.label}: stop was asked for"))
+            if self._state in OFF or (
+                self._state in (State.BOOTING, State.READY) and not had_run and not self._reason
+            ):
+                stopped.set_result(None)
+            elif self._reason and not self._step:
+                stopped.set_exception(self._quarantined())
+            else:
+                self._stops.append((time.monotonic() + timeout, stopped))
+                self._wish_cut("stop was asked for")
+        return stopped
+
+    def reset(self) -> None:
+        """Prove everything again, from power to disk; heals a quarantined host at once.
+
+        Raises:
+            HostBusyError: a run has the host, or it is in maintenance.
+        """
+        with self._wake:
+            self._refuse_while("reset", self._run is not None or self._maintenance)
+            self._retry_at = 0.0
+            self._wish_cut("a reset was asked for")
+
+    def maintenance(self, on: bool) -> None:
+        """Take the host out of service, off and fenced, or put it back.
+
+        Raises:
+            HostBusyError: a run has the host.
+        """
+        with self._wake:
+            self._refuse_while("maintenance", self._run is not None)
+            if on != self._maintenance:
+                self._maintenance = on
+                self._retry_at = 0.0
+                self._wish_cut("maintenance begins" if on else "maintenance ends")
+
+    def switch(self, state: PowerState, deadline: Deadline) -> None:
+        """Switch power by hand. Waits. A host out of service is fenced: this boots no disk.
+
+        Raises:
+            HostBusyError: the host is in service.
+            PowerError, DeadlineExceededError: not proved.
+        """
+        label, power = self.config.label, self._steps.parts.power
+        if self.report().state not in (State.MAINTENANCE, State.QUARANTINED):
+            raise HostBusyError(
+                f"{label} is in service: only the service switches it",
+                fix=f"zfsiscsi maintenance {label} on",
+            )
+        (power.on if state is PowerState.ON else power.off)(deadline=deadline)
+
+    def power(self, deadline: Deadline) -> PowerState:
+        """Ask for the power state of now. Waits.
+
+        Raises:
+            PowerError, DeadlineExceededError: no trustworthy answer.
+        """
+        return self._steps.parts.power.status(deadline=deadline)
+
+    def note(self, stage: str, at: float) -> None:
+        """Record that a server saw the host reach a stage of its boot (monotonic seconds)."""
+        if self._steps.boot:
+            self._steps.boot.note(stage, at)
+
+    def report(self) -> HostReport:
+        """Return what is known now."""
+        with self._wake:
+            disk, boot = self._steps.disk, self._steps.report
+            return HostReport(
+                label=self.config.label,
+                state=State.QUARANTINED if self._reason else self._state,
+                since=self._since,
+                reason=self._reason,
+                step=self._step.value if self._step else "",
+                warning=self._warning,
+                image=disk.image if disk else None,
+                generation=disk.generation if disk else None,
+                task=self._run.task if self._run else None,
+                run=self._run is not None,
+                # a copy: servers note stages from threads of their own
+                last_boot=replace(boot, stages=dict(boot.stages)) if boot else None,
+            )
+
+    def _refuse_while(self, what: str, refused: bool) -> None:
+        if refused:
+            label = self.config.label
+            raise HostBusyError(
+                f"{label} is in use or in maintenance: no {what} now", fix=f"zfsiscsi stop {label}"
+            )

@@ -1,0 +1,125 @@
+"""Runs the service: the fleet, the control API and the boot listener, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from cuckoo_zfsiscsi.config import Config
+from cuckoo_zfsiscsi.errors import ServeError
+from cuckoo_zfsiscsi.netboot.listener import make_listener
+from cuckoo_zfsiscsi.service.api import make_api
+from cuckoo_zfsiscsi.service.fleet import Fleet
+
+log = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT = 3
+"""Seconds that open requests get at the end."""
+
+
+class _Server(uvicorn.Server):
+    """A server among others: signals are handled once, for all of them."""
+
+    def capture_signals(self) -> Any:  # noqa: ANN401 - uvicorn's own is a context manager
+        return nullcontext()
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; then every host is off and fenced.
+
+    Raises:
+        ZfsIscsiError: what can't be had at the start; nothing is left running.
+    """
+    general, netboot = config.zfsiscsi, config.netboot
+    general.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    token = general.read_token()
+    control = _control_socket(general.service)
+    with control, _listen(str(netboot.address.ip), netboot.boot_port, "boot") as boot:
+        fleet = Fleet(config)
+        api = make_api(fleet, token.get_secret_value() if token else None)
+        pool = ThreadPoolExecutor(len(config.hosts) + 4, thread_name_prefix="request")
+        fleet.open()
+        try:
+            asyncio.run(_serve([(api, control), (make_listener(fleet.boots), boot)], fleet, pool))
+        finally:
+            fleet.close()
+            log.info("the service has ended")
+
+
+async def _serve(
+    apps: list[tuple[Any, socket.socket]], fleet: Fleet, pool: ThreadPoolExecutor
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(pool)
+    servers = [
+        _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=CLOSE_TIMEOUT,
+            )
+        )
+        for app, _ in apps
+    ]
+
+    def end() -> None:
+        log.info("the service is ending")
+        for server in servers:
+            server.should_exit = True
+        for host in fleet.hosts():
+            host.close()  # whoever waits for a host is told at once
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    log.info("serving %d hosts", len(fleet.hosts()))
+    await asyncio.gather(
+        *(server.serve([sock]) for server, (_, sock) in zip(servers, apps, strict=True))
+    )
+
+
+def _control_socket(service: str) -> socket.socket:
+    """Listen where the configuration says that clients ask."""
+    url = urlsplit(service)
+    if url.scheme != "unix":
+        return _listen(url.hostname or "", url.port or 80, "control")
+    path = Path(url.path)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        before = os.umask(0o117)  # for root and the socket's group alone
+        listener.bind(str(path))
+        os.umask(before)
+    except OSError as error:
+        listener.close()
+        raise ServeError(f"can't listen on {path}: {error.strerror}") from None
+    return listener
+
+
+def _listen(address: str, port: int, what: str) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+        # Nobody gets in until the fleet is open: connections wait in the queue.
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ServeError(
+            f"the {what} listener can't have {address}:{port}: {error.strerror}",
+            fix="is another service running, and does this server have the address? "
+            f"ss -ltnp 'sport = :{port}'",
+        ) from None
+    return listener
