@@ -1,0 +1,199 @@
+"""Parts of a host that fail on command. The real ones have tests of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store import Disk, Image
+from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
+from cuckoo_zfsiscsi.errors import ImageError, UnprovenDiskError, ZfsIscsiError
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.progress import Progress
+from cuckoo_zfsiscsi.readiness import Answer
+
+
+@dataclass
+class World:
+    """A host's hardware: what is on, armed, exported and logged in. `journal` has it in order."""
+
+    journal: list[str] = field(default_factory=list)
+    power: PowerState = PowerState.ON
+    stuck_on: bool = False
+    export: Export | None = None
+    session: Session | None = None
+    script: str | None = None
+    boots: bool = True
+    """The machine comes up when it is switched on and armed."""
+    answers: set[str] = field(default_factory=lambda: {"rpc", "agent"})
+    spontaneous: bool = False
+    """The guest answers though it never logged in to its disk."""
+    fail: dict[str, ZfsIscsiError] = field(default_factory=dict)
+    """Errors to raise, by name of the method."""
+    before: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """What to call first, by name of the method."""
+    images: set[str] = field(default_factory=lambda: {"win10@1"})
+    generation: int = 0
+    tainted: set[int] = field(default_factory=set)
+    spare: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def act(self, name: str, deadline: Deadline | None = None) -> None:
+        with self.lock:
+            self.journal.append(name)
+        if name in self.before:
+            self.before[name]()
+        if deadline is not None:
+            deadline.check(name)
+        if name in self.fail:
+            raise self.fail[name]
+
+    def switch_on(self) -> None:
+        """Play what the machine does: nothing, or boot from its disk."""
+        self.power = PowerState.ON
+        if self.boots and self.script and self.export:
+            who = self.export.credentials.initiator
+            self.session = Session(who, "10.99.0.11", self.generation)
+
+    def switch_off(self) -> None:
+        if not self.stuck_on:
+            self.power, self.session = PowerState.OFF, None
+
+    @property
+    def is_up(self) -> bool:
+        return self.power is PowerState.ON and (self.session is not None or self.spontaneous)
+
+
+class FakePower:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def on(self, *, deadline: Deadline) -> None:
+        self.world.act("on", deadline)
+        self.world.switch_on()
+
+    def off(self, *, deadline: Deadline) -> None:
+        self.world.act("off", deadline)
+        self.world.switch_off()
+        while self.world.power is PowerState.ON:
+            deadline.sleep(0.01, "power off")
+
+    def status(self, *, deadline: Deadline) -> PowerState:
+        self.world.act("status", deadline)
+        return self.world.power
+
+
+class FakeStore:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def images(self) -> list[Image]:
+        return [self._image(ref) for ref in sorted(self.world.images)]
+
+    def find_image(self, ref: str) -> Image:
+        found = [i for i in self.images() if ref in (i.name, i.ref)]
+        if not found:
+            raise ImageError(f"no image {ref}", fix=f"zfsiscsi image import {ref} FILE")
+        return found[-1]
+
+    def import_image(
+        self, name: str, source: Path, *, deadline: Deadline, progress: Progress
+    ) -> Image:
+        raise NotImplementedError
+
+    def seal(self, ref: str, *, deadline: Deadline, progress: Progress) -> Image:
+        raise NotImplementedError
+
+    def delete_image(self, ref: str) -> None:
+        raise NotImplementedError
+
+    def current(self, host: str) -> Disk | None:
+        raise NotImplementedError
+
+    def make_spare(self, host: str, image: str, *, deadline: Deadline, progress: Progress) -> Disk:
+        self.world.act("make_spare", deadline)
+        self.world.spare = True
+        return Disk(host, self.world.generation + 1, image, Path("/dev/null"), "spare")
+
+    def swap(self, host: str, image: str, *, deadline: Deadline) -> Disk:
+        self.world.act("swap", deadline)
+        assert self.world.power is PowerState.OFF, "reset with power on"
+        assert self.world.session is None, "reset under a live session"
+        assert self.world.export is None, "reset of an exported disk"
+        self.world.generation += 1
+        self.world.spare = False
+        ref = self.find_image(image).ref
+        return Disk(host, self.world.generation, ref, Path("/dev/null"), "current")
+
+    def prove(self, disk: Disk, *, deadline: Deadline) -> None:
+        self.world.act("prove", deadline)
+        if disk.generation in self.world.tainted:
+            raise UnprovenDiskError(f"generation {disk.generation} was armed before")
+
+    def taint(self, disk: Disk) -> None:
+        self.world.act("taint")
+        self.world.tainted.add(disk.generation)
+
+    def discard_retired(self, host: str, *, deadline: Deadline) -> int:
+        self.world.act("discard", deadline)
+        return 0
+
+    @staticmethod
+    def _image(ref: str) -> Image:
+        name, _, version = ref.partition("@")
+        return Image(name, int(version), 1 << 20, True, "", 0.0)
+
+
+class FakeTarget:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def open(self, *, deadline: Deadline) -> None: ...
+
+    def close(self) -> None: ...
+
+    def fence(self, host: str, *, deadline: Deadline) -> None:
+        self.world.act("fence", deadline)
+        self.world.export, self.world.session = None, None
+
+    def export(self, disk: Disk, credentials: Credentials, *, deadline: Deadline) -> Export:
+        self.world.act("export", deadline)
+        assert disk.generation in self.world.tainted, "exported before it was tainted"
+        self.world.export = Export(
+            "10.99.0.1", 3260, f"iqn.2017-10.lab:{disk.host}", 1, credentials
+        )
+        return self.world.export
+
+    def sessions(self, host: str) -> list[Session]:
+        self.world.act("sessions")
+        return [self.world.session] if self.world.session else []
+
+
+class FakeBoots:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def arm(self, label: str, script: str) -> None:
+        self.world.act("arm")
+        assert self.world.power is PowerState.OFF, "armed with power on"
+        self.world.script = script
+
+    def disarm(self, label: str) -> None:
+        self.world.act("disarm")
+        self.world.script = None
+
+
+def fake_probe(world: World, name: str) -> Callable[[Deadline], Answer]:
+    def probe(deadline: Deadline) -> Answer:
+        deadline.check(name)
+        ok = world.is_up and name in world.answers
+        return Answer(ok, "answers" if ok else "silent", 0.0)
+
+    return probe

@@ -1,0 +1,435 @@
+"""One host and its worker, over hardware that fails on command."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.config import HostConfig, load
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    HostBusyError,
+    ImageError,
+    NotReadyError,
+    PowerError,
+    QuarantinedError,
+    TargetError,
+    UnprovenDiskError,
+)
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service import worker
+from cuckoo_zfsiscsi.service.boot import Parts
+from cuckoo_zfsiscsi.service.host import Host
+from cuckoo_zfsiscsi.service.report import State
+from tests.service.fakes import (
+    FakeBoots,
+    FakePower,
+    FakeStore,
+    FakeTarget,
+    World,
+    fake_probe,
+)
+
+EXAMPLE = Path(__file__).parents[2] / "conf" / "zfsiscsi.conf"
+SOON = 5.0
+
+Make = Callable[..., Host]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Make a host with some keys of its section changed; it is off afterwards."""
+    monkeypatch.setattr(worker, "RETRY_FIRST", 0.05)
+    made: list[Host] = []
+
+    def make_host(**keys: object) -> Host:
+        config: HostConfig = load(EXAMPLE).hosts[0]
+        keys = {"boot_timeout": 2.0, "power_timeout": 0.5, "prewarm": False, **keys}
+        config = config.model_copy(update={"snapshot": "win10", **keys})
+        probes = {name: fake_probe(world, name) for name in config.ready}
+        parts = Parts(
+            FakeStore(world), FakeTarget(world), FakePower(world), FakeBoots(world), probes
+        )
+        host = Host(config, parts, lambda job: job())
+        made.append(host)
+        host.open()
+        return host
+
+    yield make_host
+    world.stuck_on = False
+    world.fail.clear()
+    world.before.clear()
+    for host in made:
+        host.close()
+        assert host.join(Deadline(SOON))
+        assert world.power is PowerState.OFF
+
+
+def wait_for(host: Host, *states: State) -> None:
+    end = time.monotonic() + SOON
+    while host.report().state not in states:
+        assert time.monotonic() < end, f"still {host.report()}"
+        time.sleep(0.005)
+
+
+def quiet(host: Host, state: State) -> None:
+    """Wait until the host is in this state and does nothing."""
+    end = time.monotonic() + SOON
+    while host.report().state is not state or host.report().step:
+        assert time.monotonic() < end, f"still {host.report()}"
+        time.sleep(0.005)
+
+
+def test_begins_with_nothing_trusted(make: Make, world: World) -> None:
+    quiet(make(), State.CLEAN)
+    wanted = ["off", "fence", "swap", "prove"]
+    assert [act for act in world.journal if act in wanted] == wanted
+    assert world.spare
+    assert world.script is None
+
+
+def test_run_and_stop(make: Make, world: World) -> None:
+    host = make()
+    run = host.start("task 7", None)
+    report = run.booted.result(SOON)
+    shown = host.report()
+    assert shown.state is State.RUNNING
+    assert shown.task == "task 7"
+    assert shown.run
+    assert report.generation == shown.generation == 1
+    assert report.image == "win10@1"
+    assert not report.prewarmed
+    assert report.recovery_s is not None
+    stages = [stage for stage in report.stages if stage in ("power", "login", "rpc", "agent")]
+    assert set(stages) == {"power", "login", "rpc", "agent"}
+    assert {"fence", "swap", "prove", "arm"} < set(report.stages)
+
+    host.stop(SOON).result(SOON)
+    assert world.power is PowerState.OFF
+    quiet(host, State.CLEAN)
+    assert host.start(None, None).booted.result(SOON).generation == 2
+
+
+def test_every_run_has_its_own_credentials(make: Make, world: World) -> None:
+    host = make()
+    seen = set()
+    for _ in range(3):
+        host.start(None, None).booted.result(SOON)
+        assert world.export
+        seen.add((world.export.credentials.initiator, world.export.credentials.secret))
+        host.stop(SOON).result(SOON)
+    assert len({initiator for initiator, _ in seen}) == len({s for _, s in seen}) == 3
+
+
+def test_prewarm_hands_over_without_a_boot(make: Make, world: World) -> None:
+    host = make(prewarm=True)
+    wait_for(host, State.READY)
+    boots = world.journal.count("on")
+    report = host.start(None, None).booted.result(SOON)
+    assert report.prewarmed
+    assert world.journal.count("on") == boots
+    host.stop(SOON).result(SOON)
+    wait_for(host, State.READY)
+    assert host.report().generation == 2
+
+
+def test_a_boot_under_way_is_joined(make: Make, world: World) -> None:
+    world.answers.discard("agent")
+    host = make(prewarm=True)
+    wait_for(host, State.BOOTING)
+    run = host.start(None, None)
+    world.answers.add("agent")
+    assert run.booted.result(SOON).prewarmed
+    assert world.journal.count("on") == 1
+
+
+def test_prewarmed_but_dead_is_booted_again(make: Make, world: World) -> None:
+    host = make(prewarm=True)
+    wait_for(host, State.READY)
+    host._ready_at -= 60  # long enough ago for a second look
+    world.session = None
+    assert host.start(None, None).booted.result(SOON).generation == 2
+
+
+def test_a_dead_standby_is_found_without_a_run(
+    make: Make, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "ALIVE_EVERY", 0.05)
+    host = make(prewarm=True)
+    wait_for(host, State.READY)
+    world.answers.discard("rpc")
+    wait_for(host, State.STOPPING, State.DIRTY, State.CLEAN, State.BOOTING)
+    world.answers.add("rpc")
+    wait_for(host, State.READY)
+    assert (host.report().generation or 0) >= 2
+
+
+def test_stop_of_a_standby_leaves_it(make: Make, world: World) -> None:
+    host = make(prewarm=True)
+    wait_for(host, State.READY)
+    host.stop(SOON).result(SOON)
+    assert host.report().state is State.READY
+    assert world.power is PowerState.ON
+
+
+def test_stop_cancels_start(make: Make, world: World) -> None:
+    world.boots = False
+    host = make(boot_timeout=60.0)
+    run = host.start(None, None)
+    wait_for(host, State.BOOTING)
+    begin = time.monotonic()
+    host.stop(SOON).result(SOON)
+    assert time.monotonic() - begin < 1.0
+    assert world.power is PowerState.OFF
+    with pytest.raises(CancelledError, match="stop was asked for"):
+        run.booted.result(SOON)
+    quiet(host, State.CLEAN)
+
+
+def test_stop_again_and_again(make: Make) -> None:
+    host = make()
+    host.start(None, None).booted.result(SOON)
+    for stopped in [host.stop(SOON) for _ in range(5)]:
+        stopped.result(SOON)
+    host.stop(SOON).result(SOON)
+
+
+def test_stop_before_anything_is_known(make: Make, world: World) -> None:
+    hold = threading.Event()
+    world.before["off"] = lambda: hold.wait(SOON) and None
+    host = make()
+    stopped = host.stop(SOON)
+    assert not stopped.done()
+    hold.set()
+    stopped.result(SOON)
+    assert world.power is PowerState.OFF
+
+
+def test_nobody_waits_any_more(make: Make, world: World) -> None:
+    world.boots = False
+    host = make(boot_timeout=60.0)
+    run = host.start(None, None)
+    wait_for(host, State.BOOTING)
+    host.abandon(run, DeadlineExceededError("too late"))
+    with pytest.raises(DeadlineExceededError):
+        run.booted.result(SOON)
+    quiet(host, State.CLEAN)
+    assert world.power is PowerState.OFF
+
+
+def test_second_run_is_refused(make: Make) -> None:
+    host = make()
+    host.start(None, None).booted.result(SOON)
+    with pytest.raises(HostBusyError, match="has a run"):
+        host.start(None, None)
+    with pytest.raises(HostBusyError):
+        host.reset()
+    with pytest.raises(HostBusyError):
+        host.maintenance(True)
+    with pytest.raises(HostBusyError, match="in service"):
+        host.switch(PowerState.ON, Deadline(1))
+
+
+def test_another_image(make: Make, world: World) -> None:
+    world.images.add("linux@1")
+    host = make(prewarm=True)
+    wait_for(host, State.READY)
+    report = host.start(None, "linux").booted.result(SOON)
+    assert report.image == "linux@1"
+    host.stop(SOON).result(SOON)
+    wait_for(host, State.READY)
+    assert host.report().image == "win10@1"
+
+
+def test_unknown_image_hurts_nobody(make: Make) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    with pytest.raises(ImageError, match="no image nope"):
+        host.start(None, "nope")
+    assert host.report().state is State.CLEAN
+
+
+def test_a_new_version_is_taken_at_the_next_start(make: Make, world: World) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    world.images.add("win10@2")
+    assert host.start(None, None).booted.result(SOON).image == "win10@2"
+
+
+def test_missing_image_quarantines_and_heals(make: Make, world: World) -> None:
+    world.images.clear()
+    host = make()
+    quiet(host, State.QUARANTINED)
+    assert "no image win10" in host.report().reason
+    assert "zfsiscsi image import" in host.report().reason
+    with pytest.raises(QuarantinedError):
+        host.start(None, None)
+    world.images.add("win10@1")
+    quiet(host, State.CLEAN)
+    assert host.report().reason == ""
+
+
+def test_no_boot_is_told_with_stage_and_fix(make: Make, world: World) -> None:
+    world.boots = False
+    host = make(boot_timeout=0.4)
+    run = host.start(None, None)
+    with pytest.raises(NotReadyError, match="no dhcp") as caught:
+        run.booted.result(SOON)
+    assert "network boot" in caught.value.fix
+    assert world.power is PowerState.OFF
+    assert world.export is None
+    assert host.report().state is State.QUARANTINED
+    with pytest.raises(QuarantinedError, match="zfsiscsi reset"):
+        host.start(None, None)
+    host.stop(SOON).result(SOON)  # it is off: there is nothing to say
+    world.boots = True
+    quiet(host, State.CLEAN)
+    host.start(None, None).booted.result(SOON)
+
+
+@pytest.mark.parametrize("stage", ["rpc", "agent"])
+def test_silent_guest(make: Make, world: World, stage: str) -> None:
+    world.answers.discard(stage)
+    host = make(boot_timeout=0.4)
+    with pytest.raises(NotReadyError, match=f"no {stage}"):
+        host.start(None, None).booted.result(SOON)
+
+
+def test_booted_from_elsewhere_is_never_ready(make: Make, world: World) -> None:
+    world.boots, world.spontaneous = False, True
+    host = make(boot_timeout=0.4)
+    run = host.start(None, None)
+    wait_for(host, State.BOOTING)
+    host.note("dhcp", time.monotonic())
+    host.note("script", time.monotonic())
+    with pytest.raises(NotReadyError, match="booted from something else"):
+        run.booted.result(SOON)
+
+
+def test_power_stuck_on(make: Make, world: World) -> None:
+    host = make()
+    host.start(None, None).booted.result(SOON)
+    world.stuck_on = True
+    with pytest.raises(QuarantinedError, match="power off"):
+        host.stop(0.3).result(SOON)
+    quiet(host, State.QUARANTINED)
+    assert world.export is None, "not fenced"
+    with pytest.raises(QuarantinedError):
+        host.stop(0.3).result(SOON)
+    world.stuck_on = False
+    quiet(host, State.CLEAN)
+
+
+def test_switched_on_by_itself(make: Make, world: World) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    host._steps._off_at = float("-inf")  # long enough ago
+    world.power = PowerState.ON
+    assert host.start(None, None).booted.result(SOON).generation == 2
+
+
+@pytest.mark.parametrize("act", ["off", "fence", "swap", "prove", "taint", "export", "arm", "on"])
+def test_any_step_fails_then_heals(make: Make, world: World, act: str) -> None:
+    errors = {"off": PowerError, "on": PowerError, "fence": TargetError, "export": TargetError}
+    host = make()
+    quiet(host, State.CLEAN)
+    world.fail[act] = errors.get(act, UnprovenDiskError)(f"{act} does not work", fix="mend it")
+    if act in ("off", "fence", "swap"):
+        host.reset()
+    else:
+        run = host.start(None, None)
+        with pytest.raises(errors.get(act, UnprovenDiskError), match="does not work"):
+            run.booted.result(SOON)
+    quiet(host, State.QUARANTINED)
+    assert "does not work" in host.report().reason
+    assert world.session is None
+    assert world.script is None
+    world.fail.clear()
+    quiet(host, State.CLEAN)
+    host.start(None, None).booted.result(SOON)
+
+
+def test_a_bug_quarantines_too(make: Make, world: World) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+
+    def bug() -> None:
+        raise RuntimeError("a bug")
+
+    world.before["arm"] = bug
+    with pytest.raises(QuarantinedError, match="a bug"):
+        host.start(None, None).booted.result(SOON)
+    world.before.clear()
+    quiet(host, State.CLEAN)
+
+
+def test_maintenance(make: Make, world: World) -> None:
+    host = make(prewarm=True)
+    wait_for(host, State.READY)
+    host.maintenance(True)
+    quiet(host, State.MAINTENANCE)
+    assert world.power is PowerState.OFF
+    assert world.export is None
+    with pytest.raises(HostBusyError, match="in maintenance"):
+        host.start(None, None)
+    host.switch(PowerState.ON, Deadline(1))
+    assert host.power(Deadline(1)) is PowerState.ON
+    assert world.session is None, "booted in maintenance"
+    host.maintenance(True)
+    host.maintenance(False)
+    wait_for(host, State.READY)
+
+
+def test_reset_of_an_idle_host(make: Make) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    host.reset()
+    wait_for(host, State.STOPPING, State.DIRTY, State.CLEAN)
+    end = time.monotonic() + SOON
+    while host.report().generation != 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_background_trouble_is_a_warning(make: Make, world: World) -> None:
+    world.fail["make_spare"] = ImageError("no space")
+    host = make()
+    quiet(host, State.CLEAN)
+    assert host.report().warning == "no space"
+    world.fail.clear()
+    host.start(None, None).booted.result(SOON)
+    end = time.monotonic() + SOON
+    while host.report().warning:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_close_during_a_run(make: Make, world: World) -> None:
+    host = make()
+    host.start(None, None).booted.result(SOON)
+    host.close()
+    assert host.join(Deadline(SOON))
+    with pytest.raises(HostBusyError):
+        host.start(None, None)
+
+
+def test_close_while_power_is_stuck(make: Make, world: World) -> None:
+    host = make()
+    host.start(None, None).booted.result(SOON)
+    world.stuck_on = True
+    host.close()
+    assert not host.join(Deadline(SOON))
+    world.stuck_on = False
+    world.switch_off()
+    host._state = State.DIRTY  # what the fixture checks is not for this one
