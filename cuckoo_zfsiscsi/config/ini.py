@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from cuckoo_zfsiscsi.config.mistakes import Mistake
 from cuckoo_zfsiscsi.errors import ConfigError
@@ -42,7 +43,7 @@ def read_ini(path: Path, environ: Mapping[str, str]) -> Ini:
     mistakes: list[Mistake] = []
     # Environment names that differ in case alone are one key to configparser: the last one wins.
     defaults = {f"{_ENV}{key.lower()}": value.replace("%", "%%") for key, value in environ.items()}
-    parser = _parse(_read_text(path).split("\n"), defaults, mistakes)
+    parser = _parse(path, defaults, mistakes)
     strangers = [key for key in parser.defaults() if not key.startswith(_ENV)]
     if any(not key.startswith(_SPARE) for key in strangers):
         mistakes.append(
@@ -88,9 +89,11 @@ def _read_text(path: Path) -> str:
 
 
 def _parse(
-    lines: list[str], defaults: Mapping[str, str], mistakes: list[Mistake]
+    path: Path, defaults: Mapping[str, str], mistakes: list[Mistake]
 ) -> configparser.ConfigParser:
     """Parse, put each wrong line on record, and go on without it."""
+    file = quote(str(path))
+    lines = _read_text(path).split("\n")
     while True:
         parser = configparser.ConfigParser(defaults)
         try:
@@ -115,24 +118,26 @@ def _parse(
                     error.option,
                     "",
                     f"this key is there twice, again on line {number}",
-                    f"remove one of the two: sed -i {number}d FILE removes the second",
+                    f"remove one of the two: sed -i {number}d {file} removes the second",
                 )
             )
             lines[number - 1] = f"{_SPARE}{number} ="
         except configparser.MissingSectionHeaderError as error:
-            mistakes.append(_stray(error.lineno, "is above the first [section]"))
+            mistakes.append(_stray(error.lineno, file, "is above the first [section]"))
             lines[error.lineno - 1] = ""
         except configparser.ParsingError as error:
             for number, _ in error.errors:
-                mistakes.append(_stray(number, "is neither [section], key = value nor # comment"))
+                mistakes.append(
+                    _stray(number, file, "is neither [section], key = value nor # comment")
+                )
                 lines[number - 1] = ""
         else:
             return parser
 
 
-def _stray(number: int, reason: str) -> Mistake:
+def _stray(number: int, file: str, reason: str) -> Mistake:
     # The line itself may be a secret that lost its "=": only its number is told.
-    return Mistake("", "", "", f"line {number} {reason}", f"look at it: sed -n {number}p FILE")
+    return Mistake("", "", "", f"line {number} {reason}", f"look at it: sed -n {number}p {file}")
 
 
 def _take(

@@ -24,27 +24,21 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
     """
     ini = read_ini(path, environ)
     mistakes = list(ini.mistakes)
-    checked = _check_fixed(ini, mistakes)
-    general = checked["zfsiscsi"]
-    others = [name for name in ini.sections if name not in FIXED]
-    if "machines" in general.values:
-        labels = list(general.values["machines"])
-        _check_listed(labels, others, mistakes)
-    else:
-        labels = others  # check them all the same
+    fixed = {name: _check_fixed(name, model, ini, mistakes) for name, model in FIXED.items()}
+    labels = _listed(fixed["zfsiscsi"], ini, mistakes)
     hosts = {label: _check(HostConfig, label, ini) for label in labels if label in ini.sections}
-    for section in (*checked.values(), *hosts.values()):
+    for section in (*fixed.values(), *hosts.values()):
         mistakes += section.mistakes
-    mistakes += check_together(checked, hosts)
+    mistakes += check_together(fixed, hosts)
     if mistakes:
         order = ["", *ini.sections]
         mistakes.sort(key=lambda m: order.index(m.section) if m.section in order else 0)
         raise InvalidConfigError(path, mistakes)
     return Config(
         path=path,
-        zfsiscsi=General.model_validate(checked["zfsiscsi"].given),
-        storage=Storage.model_validate(checked["storage"].given),
-        netboot=Netboot.model_validate(checked["netboot"].given),
+        zfsiscsi=General.model_validate(fixed["zfsiscsi"].given),
+        storage=Storage.model_validate(fixed["storage"].given),
+        netboot=Netboot.model_validate(fixed["netboot"].given),
         hosts=tuple(
             HostConfig.model_validate({"section": label, **host.given})
             for label, host in hosts.items()
@@ -57,36 +51,58 @@ def _check(model: type[Section], name: str, ini: Ini) -> Checked:
     return check_section(model, name, ini.sections[name], unread)
 
 
-def _check_fixed(ini: Ini, mistakes: list[Mistake]) -> dict[str, Checked]:
-    """Check the sections that every file has."""
-    checked = {}
-    for name, model in FIXED.items():
-        if name in ini.sections:
-            checked[name] = _check(model, name, ini)
-            continue
-        checked[name] = Checked()
-        if not any(nearest(other, FIXED) == name for other in ini.sections):
-            fix = f"add [{name}], as in the example that comes with us"
-            mistakes.append(Mistake(name, "", "", "this section is missing", fix))
-    return checked
+def _check_fixed(name: str, model: type[Section], ini: Ini, mistakes: list[Mistake]) -> Checked:
+    """Check a section that every file has, also when its name is misspelt."""
+    if name in ini.sections:
+        return _check(model, name, ini)
+    for other in _strangers(ini):
+        if nearest(other, FIXED) == name:
+            reason = "this section is unknown"
+            mistakes.append(Mistake(other, "", "", reason, f"did you mean [{name}]?"))
+            return _check(model, other, ini)
+    fix = f"add a section [{name}] with at least: {_least(model)}"
+    mistakes.append(Mistake(name, "", "", "this section is missing", fix))
+    return Checked()
 
 
-def _check_listed(labels: list[str], others: list[str], mistakes: list[Mistake]) -> None:
-    """Compare the hosts that are listed with those that have a section."""
-    known = [*FIXED, *labels]
-    for name in others:
-        if name in labels:
-            continue
-        best = nearest(name, [k for k in known if k not in others])
-        fix = f"add it: machines = {','.join([*labels, name])}; or remove the section"
+def _least(model: type[Section]) -> str:
+    needed = {key: info for key, info in model.keys().items() if info.is_required()}
+    return ", ".join(f"{key} = {(info.examples or [''])[0]}" for key, info in needed.items())
+
+
+def _machines(ini: Ini) -> list[str]:
+    """Return what is listed, whether or not it is right."""
+    text = ini.sections.get("zfsiscsi", {}).get("machines", "")
+    return [label.strip() for label in text.split(",") if label.strip()]
+
+
+def _strangers(ini: Ini) -> list[str]:
+    """Return the sections that are neither ours nor of a listed host."""
+    return [name for name in ini.sections if name not in FIXED and name not in _machines(ini)]
+
+
+def _listed(general: Checked, ini: Ini, mistakes: list[Mistake]) -> list[str]:
+    """Compare the listed hosts with those that have a section; return all names of hosts."""
+    strangers = [
+        name
+        for name in _strangers(ini)
+        if not any(fixed not in ini.sections and nearest(name, FIXED) == fixed for fixed in FIXED)
+    ]
+    if "machines" not in general.given:
+        return strangers  # that is a mistake by itself; check the hosts all the same
+    machines = list(dict.fromkeys(_machines(ini)))
+    alone = [label for label in machines if label not in ini.sections]
+    for name in strangers:
+        best = nearest(name, alone)
+        reason = "this section is unknown, and machines lists no host of this name"
         if best:
             fix = f"did you mean [{best}]?"
-        reason = "this section is unknown, and no host listed in machines"
+            alone.remove(best)
+        else:
+            fix = f"remove it; or, if it is a host: machines = {','.join([*machines, name])}"
         mistakes.append(Mistake(name, "", "", reason, fix))
-    for label in labels:
-        if label not in others and not any(
-            nearest(name, [label]) for name in others if name not in labels
-        ):
-            fix = f"add a section [{label}], or remove it from machines"
-            reason = f"there is no section [{label}]"
-            mistakes.append(Mistake("zfsiscsi", "machines", ",".join(labels), reason, fix))
+    for label in alone:
+        fix = f"add a section [{label}], or remove it from machines"
+        reason = f"there is no section [{label}]"
+        mistakes.append(Mistake("zfsiscsi", "machines", ",".join(machines), reason, fix))
+    return [*machines, *strangers]

@@ -22,6 +22,8 @@ def check_together(fixed: Mapping[str, Checked], hosts: Mapping[str, Checked]) -
         label = host.values.get("label")
         if label is not None and label != name:
             reason = f"must be the same as its section's name, {name}"
+            if label in hosts:
+                reason = f"is the label of another host, in section [{label}]"
             yield _mistake(name, host, "label", reason, f"label = {name}")
         if own:
             yield from _check_address(name, host, own)
@@ -30,7 +32,7 @@ def check_together(fixed: Mapping[str, Checked], hosts: Mapping[str, Checked]) -
                 reason = f"is the server's own address ({what})"
                 yield _mistake(name, host, "ip", reason, f"give {name} another address")
     for (one, a), (two, b) in combinations(hosts.items(), 2):
-        for key in ("label", "ip", "mac"):
+        for key in ("ip", "mac"):
             if key in a.values and a.values[key] == b.values.get(key):
                 reason = f"is the {key} of {one} too"
                 yield _mistake(two, b, key, reason, f"give {two} its own {key}")

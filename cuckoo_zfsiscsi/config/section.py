@@ -19,13 +19,13 @@ _REASONS = {
     "bool_parsing": "is neither yes nor no",
     "float_parsing": "is not a number",
     "finite_number": "is not a number",
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
     "int_parsing": "is not a whole number",
     "ip_v4_address": "is not an IPv4 address",
     "ip_v4_interface": "is not an IPv4 address with its network's size",
     "ip_v6_network": "is not an IPv6 network",
-    "less_than_equal": "must be at most {le}",
+    "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",
 }
 
