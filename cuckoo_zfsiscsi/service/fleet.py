@@ -34,11 +34,10 @@ class Fleet:
         self.boots = Boots(config.hosts, on_event=self._note)
         self._store = make_store(config)
         self._target = make_target(config)
-        self._dhcp = Dnsmasq(config, on_event=self._note_mac)
+        self._dhcp = Dnsmasq(config, on_event=self._note)
         self._pool = ThreadPoolExecutor(BACKGROUND_THREADS, thread_name_prefix="background")
         self._opened = ExitStack()
         self._hosts = {host.label: self._make_host(host) for host in config.hosts}
-        self._labels = {host.mac: host.label for host in config.hosts}
 
     def open(self) -> None:
         """Take store, target and DHCP; then let every host prove itself again.
@@ -92,6 +91,7 @@ class Fleet:
             target=self._target,
             power=make_power(config),
             boots=self.boots,
+            base_iqn=self.config.storage.iqn,
             probes={name: self._make_probe(name, config) for name in config.ready},
         )
         return Host(config, parts, self._in_background)
@@ -114,7 +114,3 @@ class Fleet:
 
     def _note(self, label: str, stage: str, at: float) -> None:
         self._hosts[label].note(stage, at)
-
-    def _note_mac(self, mac: str, stage: str, at: float) -> None:
-        if label := self._labels.get(mac):
-            self._note(label, stage, at)

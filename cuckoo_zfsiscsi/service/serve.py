@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.errors import ServeError
-from cuckoo_zfsiscsi.netboot.listener import make_listener
+from cuckoo_zfsiscsi.netboot.listener import create_app, server_options
 from cuckoo_zfsiscsi.service.api import make_api
 from cuckoo_zfsiscsi.service.fleet import Fleet
 
@@ -50,34 +51,30 @@ def serve(config: Config) -> None:
         pool = ThreadPoolExecutor(len(config.hosts) + 4, thread_name_prefix="request")
         fleet.open()
         try:
-            asyncio.run(_serve([(api, control), (make_listener(fleet.boots), boot)], fleet, pool))
+            servers = [
+                (_server(api, lifespan="off", server_header=False, access_log=False), control),
+                (_server(create_app(fleet.boots), **server_options()), boot),
+            ]
+            asyncio.run(_serve(servers, fleet, pool))
         finally:
             fleet.close()
             log.info("the service has ended")
 
 
+def _server(app: ASGIApp, **options: Any) -> _Server:  # noqa: ANN401 - uvicorn's options
+    options.setdefault("timeout_graceful_shutdown", CLOSE_TIMEOUT)
+    return _Server(uvicorn.Config(app, log_config=None, **options))
+
+
 async def _serve(
-    apps: list[tuple[Any, socket.socket]], fleet: Fleet, pool: ThreadPoolExecutor
+    servers: list[tuple[_Server, socket.socket]], fleet: Fleet, pool: ThreadPoolExecutor
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(pool)
-    servers = [
-        _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                timeout_graceful_shutdown=CLOSE_TIMEOUT,
-            )
-        )
-        for app, _ in apps
-    ]
 
     def end() -> None:
         log.info("the service is ending")
-        for server in servers:
+        for server, _ in servers:
             server.should_exit = True
         for host in fleet.hosts():
             host.close()  # whoever waits for a host is told at once
@@ -85,9 +82,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     log.info("serving %d hosts", len(fleet.hosts()))
-    await asyncio.gather(
-        *(server.serve([sock]) for server, (_, sock) in zip(servers, apps, strict=True))
-    )
+    await asyncio.gather(*(server.serve([listener]) for server, listener in servers))
 
 
 def _control_socket(service: str) -> socket.socket:

@@ -59,7 +59,12 @@ def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         config = config.model_copy(update={"snapshot": "win10", **keys})
         probes = {name: fake_probe(world, name) for name in config.ready}
         parts = Parts(
-            FakeStore(world), FakeTarget(world), FakePower(world), FakeBoots(world), probes
+            store=FakeStore(world),
+            target=FakeTarget(world),
+            power=FakePower(world),
+            boots=FakeBoots(world),
+            base_iqn="iqn.2017-10.lab",
+            probes=probes,
         )
         host = Host(config, parts, lambda job: job())
         made.append(host)
