@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,9 +16,11 @@ from cuckoo_zfsiscsi import __version__
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, ZfsIscsiError
 from cuckoo_zfsiscsi.power import PowerState
-from cuckoo_zfsiscsi.service.fleet import Fleet
 from cuckoo_zfsiscsi.service.problem import of_body, of_error, of_http, problem
 from cuckoo_zfsiscsi.service.report import BootReport, HostReport
+
+if TYPE_CHECKING:
+    from cuckoo_zfsiscsi.service.fleet import Fleet
 
 LONGEST = 3600.0
 """Seconds that a request may wait at most."""

@@ -7,8 +7,8 @@ from enum import Enum
 
 from cuckoo_zfsiscsi.service.report import State
 
-OFF = (State.DIRTY, State.CLEAN, State.MAINTENANCE)
-"""States in which power was proved off."""
+OFF = (State.DIRTY, State.CLEAN)
+"""States in which power was proved off, and only this service switches it."""
 
 
 class Step(str, Enum):

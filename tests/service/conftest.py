@@ -1,0 +1,67 @@
+"""A host over hardware that fails on command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.config import HostConfig, load
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service import worker
+from cuckoo_zfsiscsi.service.boot import Parts
+from cuckoo_zfsiscsi.service.host import Host
+from tests.service.fakes import (
+    FakeBoots,
+    FakePower,
+    FakeStore,
+    FakeTarget,
+    World,
+    fake_probe,
+)
+from tests.service.waiting import SOON
+
+EXAMPLE = Path(__file__).parents[2] / "conf" / "zfsiscsi.conf"
+
+Make = Callable[..., Host]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Make a host with some keys of its section changed; it is off afterwards."""
+    monkeypatch.setattr(worker, "RETRY_FIRST", 0.05)
+    made: list[Host] = []
+
+    def make_host(**keys: object) -> Host:
+        config: HostConfig = load(EXAMPLE).hosts[0]
+        keys = {"boot_timeout": 2.0, "power_timeout": 0.5, "prewarm": False, **keys}
+        config = config.model_copy(update={"snapshot": "win10", **keys})
+        probes = {name: fake_probe(world, name) for name in config.ready}
+        parts = Parts(
+            store=FakeStore(world),
+            target=FakeTarget(world),
+            power=FakePower(world),
+            boots=FakeBoots(world),
+            base_iqn="iqn.2017-10.lab",
+            probes=probes,
+        )
+        host = Host(config, parts, lambda job: job())
+        made.append(host)
+        host.open()
+        return host
+
+    yield make_host
+    world.stuck_on = False
+    world.fail.clear()
+    world.before.clear()
+    for host in made:
+        host.close()
+        assert host.join(Deadline(SOON))
+        assert world.power is PowerState.OFF

@@ -1,0 +1,26 @@
+"""Waits for a host's state, with an end."""
+
+from __future__ import annotations
+
+import time
+
+from cuckoo_zfsiscsi.service.host import Host
+from cuckoo_zfsiscsi.service.report import State
+
+SOON = 5.0
+"""Seconds that anything may take here."""
+
+
+def wait_for(host: Host, *states: State) -> None:
+    end = time.monotonic() + SOON
+    while host.report().state not in states:
+        assert time.monotonic() < end, f"still {host.report()}"
+        time.sleep(0.005)
+
+
+def quiet(host: Host, state: State) -> None:
+    """Wait until the host is in this state and does nothing."""
+    end = time.monotonic() + SOON
+    while host.report().state is not state or host.report().step:
+        assert time.monotonic() < end, f"still {host.report()}"
+        time.sleep(0.005)
