@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.load import load
 from cuckoo_zfsiscsi.config.mistakes import InvalidConfigError, Mistake
-from cuckoo_zfsiscsi.config.model import Config, General, HostConfig, Netboot, Storage
+from cuckoo_zfsiscsi.config.model import Config, General, Netboot, Storage
 from cuckoo_zfsiscsi.config.powerurl import PowerUrl, power_schemes
 
 __all__ = [

@@ -8,6 +8,7 @@ the text of every value.
 from __future__ import annotations
 
 import configparser
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Ini:
     """(section, key) of the values that could not be read."""
 
 
-def read_ini(path: Path, environ: Mapping[str, str]) -> Ini:
+def read_ini(path: Path, environ: Mapping[str, str] = os.environ) -> Ini:
     """Read a file; what is wrong with its syntax comes back as mistakes.
 
     Raises:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from cuckoo_zfsiscsi.config.base import Section
+from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.ini import Ini, read_ini
 from cuckoo_zfsiscsi.config.mistakes import InvalidConfigError, Mistake, nearest
-from cuckoo_zfsiscsi.config.model import Config, General, HostConfig, Netboot, Section, Storage
+from cuckoo_zfsiscsi.config.model import Config, General, Netboot, Storage
 from cuckoo_zfsiscsi.config.rules import check_together
 from cuckoo_zfsiscsi.config.section import Checked, check_section
 

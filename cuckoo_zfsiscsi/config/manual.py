@@ -1,12 +1,13 @@
-"""Writes docs/configuration.rst: python -m cuckoo_zfsiscsi.config.manual > docs/configuration.rst."""
+"""The manual page: python -m cuckoo_zfsiscsi.config.manual > docs/configuration.rst."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
+from cuckoo_zfsiscsi.config.base import Section
+from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.load import FIXED
-from cuckoo_zfsiscsi.config.model import HostConfig, Section
 
 _HEAD = """\
 Configuration

@@ -60,11 +60,17 @@ class Mistake:
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", shown(self.key, self.value))
 
-    def __str__(self) -> str:
+    @property
+    def where(self) -> str:
+        """Return [section] key = value, as far as there is such."""
         where = f"[{printable(self.section)}]" if self.section else ""
         if self.key:
             where += f" {printable(self.key)}" + (f" = {self.value}" if self.value else "")
-        return f"{where}{':' if where else ''} {self.reason}. Fix: {self.fix}".strip()
+        return where
+
+    def __str__(self) -> str:
+        where = f"{self.where}: " if self.where else ""
+        return f"{where}{self.reason}. Fix: {self.fix}"
 
 
 class InvalidConfigError(ConfigError):

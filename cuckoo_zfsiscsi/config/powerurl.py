@@ -84,7 +84,7 @@ class PowerUrl:
                 "take it out of the URL, put it into a file of mode 600 and name that one: "
                 "power_password_file = /etc/zfsiscsi/HOST.password",
             )
-        if scheme not in power_schemes():
+        if scheme.partition("+")[0] not in power_schemes():  # what follows + is the driver's affair
             known = ", ".join(power_schemes())
             best = nearest(scheme, power_schemes())
             hint = f"did you mean {best}://?" if best else f"use one of: {known}"

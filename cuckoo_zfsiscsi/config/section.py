@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from cuckoo_zfsiscsi.config.base import Section
 from cuckoo_zfsiscsi.config.mistakes import Mistake, looks_secret, nearest
-from cuckoo_zfsiscsi.config.model import Section
 from cuckoo_zfsiscsi.config.wrong import WrongValueError
 
 _REASONS = {

@@ -1,0 +1,73 @@
+"""Asks about each host: its image, its power device; and whether the service runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from cuckoo_zfsiscsi.cape.client import Client, ServiceError
+from cuckoo_zfsiscsi.check import Finding, failed
+from cuckoo_zfsiscsi.config import Config, HostConfig
+from cuckoo_zfsiscsi.deadline import Cancel, Deadline
+from cuckoo_zfsiscsi.disk.store import Store
+from cuckoo_zfsiscsi.errors import ZfsIscsiError
+from cuckoo_zfsiscsi.power.connect import make_power
+
+POWER_TIMEOUT = 20.0
+"""Seconds at most for one device to say whether it is on: some need more than 10."""
+AT_ONCE = 32
+"""Devices asked at the same time."""
+SERVICE_TIMEOUT = 3.0
+
+
+def check_images(config: Config, store: Store) -> Iterator[Finding]:
+    """Look for the sealed image of each host. The store need not be open."""
+    for host in config.hosts:
+        where = f"[{host.section}] snapshot = {host.snapshot}"
+        try:
+            image = store.find_image(host.snapshot)
+        except ZfsIscsiError as error:
+            yield failed(where, error)
+        else:
+            yield Finding("ok", where, f"{image.ref} is sealed, {image.size / 1e9:.1f} GB")
+
+
+def check_power(config: Config) -> Iterator[Finding]:
+    """Ask every power device for its state, many at the same time; findings as they answer."""
+    cancel = Cancel()
+    pool = ThreadPoolExecutor(min(AT_ONCE, len(config.hosts)), thread_name_prefix="power")
+    try:
+        asked = [pool.submit(_ask_power, host, cancel) for host in config.hosts]
+        for answer in as_completed(asked):
+            yield answer.result()
+    finally:
+        cancel.set("the check ends")  # also after Ctrl-C: nobody waits for slow devices
+        pool.shutdown(cancel_futures=True)
+
+
+def _ask_power(host: HostConfig, cancel: Cancel) -> Finding:
+    where = f"[{host.section}] power = {host.power}"
+    seconds = min(host.power_timeout, POWER_TIMEOUT)
+    try:
+        state = make_power(host).status(deadline=Deadline(seconds, cancel))
+    except ZfsIscsiError as error:
+        return failed(where, error)
+    return Finding("ok", where, f"answers, {host.label} is {state.value}")
+
+
+def check_service(config: Config) -> Finding:
+    """Tell whether the service runs; it need not."""
+    general = config.zfsiscsi
+    where = f"[zfsiscsi] service = {general.service}"
+    token_file = str(general.token_file) if general.token_file else None
+    client = Client(
+        general.service,
+        token_file,
+        connect_timeout=SERVICE_TIMEOUT,
+        read_timeout=SERVICE_TIMEOUT,
+    )
+    try:
+        hosts = client.hosts()
+    except ServiceError as error:
+        return Finding("info", where, error.what, error.fix or "zfsiscsi serve")
+    return Finding("info", where, f"runs and has {len(hosts)} hosts")

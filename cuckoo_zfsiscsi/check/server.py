@@ -1,0 +1,127 @@
+"""Looks at the storage server: programs, network, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any
+
+from cuckoo_zfsiscsi.check import Finding
+from cuckoo_zfsiscsi.config import Config, Netboot
+from cuckoo_zfsiscsi.errors import ConfigError
+
+_TIMEOUT = 10.0
+_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # not in every user's PATH
+_TOOLS = {
+    "dnsmasq": "dnsmasq-base",
+    "ip": "iproute2",
+    "qemu-img": "qemu-utils",
+    "tgtadm": "tgt",
+    "tgtd": "tgt",
+}
+"""Program, and Debian's package that has it."""
+_POWER_TOOLS = {"ipmi": ("ipmitool", "ipmitool")}
+"""Scheme of a power URL: what its driver runs, and the package."""
+_BOOT_FILES = {"bios": "undionly.kpxe", "uefi": "ipxe.efi"}
+
+
+def check_server(config: Config) -> Iterator[Finding]:
+    """Check all of it, quickly."""
+    yield from _check_tools(config)
+    yield from _check_network(config.netboot)
+    yield from _check_boot_files(config)
+    yield _check_token(config)
+    yield _check_store_path(config)
+
+
+def find_program(name: str) -> str | None:
+    """Return the path of a program, also from the folders of system programs."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM}")
+
+
+def _check_tools(config: Config) -> Iterator[Finding]:
+    schemes = {host.power.scheme for host in config.hosts}
+    tools = {**_TOOLS, **dict(_POWER_TOOLS[s] for s in sorted(schemes) if s in _POWER_TOOLS)}
+    missing = {name: package for name, package in tools.items() if not find_program(name)}
+    for name, package in missing.items():
+        yield Finding("error", name, "is not installed", f"apt install {package}")
+    if not missing:
+        yield Finding("ok", "programs", f"{', '.join(sorted(tools))} are installed")
+
+
+def _check_network(netboot: Netboot) -> Iterator[Finding]:
+    name = netboot.interface
+    where = f"[netboot] interface = {name}"
+    link = _interface(name)
+    if link is None:
+        yield Finding("error", where, "there is no such interface", "pick one: ip -br link")
+        return
+    if "UP" not in link["flags"]:
+        yield Finding("error", where, "it is down", f"ip link set {name} up")
+    have = [ip_address(entry["local"]) for entry in link["addr_info"] if "local" in entry]
+    if netboot.address.ip in have:
+        yield Finding("ok", where, f"has {netboot.address.ip}")
+    else:
+        fix = f"ip addr add {netboot.address} dev {name}"
+        yield Finding("error", where, f"does not have netboot.address {netboot.address.ip}", fix)
+    prefix = netboot.ra_prefix
+    if prefix and not any(address in prefix for address in have):
+        what = f"has no address in ra_prefix yet; the service adds {prefix[1]} when it starts"
+        yield Finding("info", where, what, f"not needed; by hand: ip -6 addr add {prefix[1]}/64 "
+                      f"dev {name}")  # fmt: skip
+
+
+def _interface(name: str) -> dict[str, Any] | None:
+    """Return what iproute2 knows of an interface, or None."""
+    try:
+        answer = subprocess.run(
+            [find_program("ip") or "ip", "-json", "address", "show", "dev", name],
+            check=True, capture_output=True, timeout=_TIMEOUT,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found: list[dict[str, Any]] = json.loads(answer)
+    return found[0] if found else None
+
+
+def _check_boot_files(config: Config) -> Iterator[Finding]:
+    root = config.netboot.tftp_root
+    wanted: dict[str, list[str]] = {}
+    for host in config.hosts:
+        file = host.boot_file or _BOOT_FILES[host.firmware]
+        wanted.setdefault(file, []).append(host.label)
+    for file, labels in wanted.items():
+        where = f"[netboot] tftp_root = {root}"
+        if (root / file).is_file():
+            yield Finding("ok", where, f"{file} is there, for {', '.join(labels)}")
+        else:
+            what = f"there is no {file}, needed by {', '.join(labels)}"
+            yield Finding("error", where, what, f"apt install ipxe; ls {root}")
+
+
+def _check_token(config: Config) -> Finding:
+    where = "[zfsiscsi] token_file"
+    try:
+        token = config.zfsiscsi.read_token()
+    except ConfigError as error:
+        return Finding("error", where, error.what.removeprefix(f"{where}: "), error.fix)
+    if token is None:
+        return Finding("ok", where, "not needed: the service is a unix socket")
+    if len(token.get_secret_value()) < 16:
+        fix = f"head -c 24 /dev/urandom | base64 > {config.zfsiscsi.token_file}"
+        return Finding("warning", where, "the token is shorter than 16 characters", fix)
+    return Finding("ok", where, "can be read by its owner alone")
+
+
+def _check_store_path(config: Config) -> Finding:
+    path = config.storage.path
+    where = f"[storage] path = {path}"
+    if not path.is_dir():
+        return Finding("error", where, "is not a folder", f"install -d -m 700 {path}")
+    if not os.access(path, os.W_OK | os.X_OK):
+        return Finding("error", where, "can't be written", f"as root? ls -ld {path}; df {path}")
+    return Finding("ok", where, f"{shutil.disk_usage(path).free / 1e9:.0f} GB are free")
