@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cuckoo_zfsiscsi.errors import UnknownHostError
+from cuckoo_zfsiscsi.netboot.boots import Boots, normalize
+from tests.netboot.conftest import IP1, IP2, MAC1, MAC2, MakeConfig
+
+Events = list[tuple[str, str, float]]
+
+
+@pytest.fixture
+def events() -> Events:
+    return []
+
+
+@pytest.fixture
+def boots(make_config: MakeConfig, events: Events) -> Boots:
+    return Boots(make_config().hosts, lambda *event: events.append(event))
+
+
+def test_armed_host_gets_its_script_as_often_as_it_asks(boots: Boots, events: Events) -> None:
+    boots.arm("pc1", "one")
+    before = time.monotonic()
+    assert [boots.lookup(MAC1, IP1) for _ in range(3)] == ["one"] * 3
+    assert [event[:2] for event in events] == [("pc1", "script")]
+    assert before <= events[0][2] <= time.monotonic()
+
+
+def test_each_arming_has_its_own_first_request(boots: Boots, events: Events) -> None:
+    for script in ("one", "two"):
+        boots.arm("pc1", script)
+        assert boots.lookup(MAC1, IP1) == script
+    assert len(events) == 2
+
+
+@pytest.mark.parametrize(
+    ("mac", "source", "reason"),
+    [
+        (MAC2, IP2, "pc2 is not armed"),
+        (MAC1, IP2, f"pc1 has the address {IP1}"),
+        (MAC1, "", f"pc1 has the address {IP1}"),
+        ("52:54:00:99:00:77", IP1, "no host has this MAC address"),
+        ("", IP1, "that is no MAC address"),
+        ("52:54:00:99:00:0g", IP1, "that is no MAC address"),
+        (MAC1 + "\nforged line" + "x" * 99, IP1, "that is no MAC address"),
+    ],
+)
+def test_refusals_name_their_reason(
+    boots: Boots, events: Events, caplog: pytest.LogCaptureFixture,
+    mac: str, source: str, reason: str,
+) -> None:  # fmt: skip
+    boots.arm("pc1", "secret script")
+    assert boots.lookup(mac, source) is None
+    (line,) = caplog.messages
+    assert line.endswith(reason)
+    assert "\n" not in line
+    assert len(line) < 150
+    assert "secret script" not in line
+    assert events == []
+
+
+def test_disarmed_host_gets_nothing(boots: Boots) -> None:
+    boots.arm("pc1", "one")
+    boots.disarm("pc1")
+    boots.disarm("pc1")
+    assert boots.lookup(MAC1, IP1) is None
+
+
+def test_unknown_label(boots: Boots) -> None:
+    with pytest.raises(UnknownHostError, match="pc9"):
+        boots.arm("pc9", "one")
+    with pytest.raises(UnknownHostError, match="pc9"):
+        boots.disarm("pc9")
+
+
+@pytest.mark.parametrize(
+    "text", ["52:54:00:99:00:AB", "52-54-00-99-00-ab", "5254.0099.00ab", "5254009900AB"]
+)
+def test_usual_notations(text: str) -> None:
+    assert normalize(text) == "52:54:00:99:00:ab"
