@@ -35,6 +35,7 @@ class Daemon:
         on_line: called in a thread of ours with each line that it prints; by default logged.
         error: class of the errors raised.
         install: how to install the program, for the message when it is missing.
+        grace: seconds between SIGTERM and SIGKILL.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Daemon:
         on_line: Callable[[str], None] | None = None,
         error: type[ZfsIscsiError] = ZfsIscsiError,
         install: str = "",
+        grace: float = GRACE,
     ) -> None:
         self.name = Path(argv[0]).name
         self._argv = list(argv)
@@ -54,6 +56,7 @@ class Daemon:
         self._on_line = on_line or (lambda line: log.info("%s: %s", self.name, line))
         self._error = error
         self._install = install
+        self._grace = grace
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._tail: deque[str] = deque(maxlen=8)
@@ -123,7 +126,7 @@ class Daemon:
             return
         self._process.terminate()
         try:
-            self._process.wait(min(GRACE, deadline.remaining))
+            self._process.wait(min(self._grace, deadline.remaining))
         except subprocess.TimeoutExpired:
             self._process.kill()
             try:
@@ -142,7 +145,7 @@ class Daemon:
             error (the class given): one survives SIGKILL.
             DeadlineExceededError, CancelledError: as Deadline.check().
         """
-        grace = deadline.within(GRACE)
+        grace = deadline.within(self._grace)
         for how in (signal.SIGTERM, signal.SIGKILL):
             for pid in self._leftovers():
                 log.warning("%s: ends process %d, left over from before", self.name, pid)

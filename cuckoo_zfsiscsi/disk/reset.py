@@ -1,78 +1,88 @@
-"""Reset and arm: the only ways from a dirty disk to one that may boot.
-
-The order is the point: fence, swap, prove; then, to boot, prove again, taint, export. Power must be
-proved off before either is called.
-"""
+"""The reset of a host's disk, and the arming of a clean one. The order is what makes it safe."""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import string
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Disk, Store
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Target
 
-T = TypeVar("T")
+SECRET_LENGTH = 16  # the most that Windows takes; RFC 7143 wants 12 at least
+_ALPHABET = string.ascii_letters + string.digits
 
-SECRET_LENGTH = 16
-"""Characters: what Windows' initiator takes at most, and 95 bits."""
+OnStep = Callable[[str], None]
+"""Called with the name of each step as it begins: fence, swap, prove."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A reset that succeeded."""
+    """A reset that is done."""
 
     disk: Disk
+    """Clean, proven, not exported."""
     seconds: dict[str, float]
-    """How long each step took: fence, swap, prove."""
+    """How long each step took."""
 
 
-def reset(store: Store, target: Target, host: str, image: str, *, deadline: Deadline) -> Reset:
-    """Give the host a clean disk that is not yet exported.
+def reset(
+    store: Store,
+    target: Target,
+    host: str,
+    image: str,
+    *,
+    deadline: Deadline,
+    on_step: OnStep = lambda _step: None,
+) -> Reset:
+    """Put a proven-clean disk in place of the host's dirty one. Power must be proved off.
 
     Raises:
-        TargetError: the old disk could not be fenced; it stays in place.
-        ImageError, StoreFullError: there is no clean disk to be had.
-        UnprovenDiskError: the new disk is not what it should be.
-        DeadlineExceededError, CancelledError: given up.
+        TargetError: not fenced: nothing was swapped.
+        ImageError, StoreFullError, DiskError: nothing to swap in.
+        UnprovenDiskError: the new disk can't be proven clean.
+        DeadlineExceededError, CancelledError: not done.
     """
     seconds: dict[str, float] = {}
-    _timed(seconds, "fence", lambda: target.fence(host, deadline=deadline))
-    disk = _timed(seconds, "swap", lambda: store.swap(host, image, deadline=deadline))
-    _timed(seconds, "prove", lambda: store.prove(disk, deadline=deadline))
+
+    @contextlib.contextmanager
+    def step(name: str) -> Iterator[None]:
+        on_step(name)
+        begin = time.monotonic()
+        yield
+        seconds[name] = time.monotonic() - begin
+
+    with step("fence"):
+        target.fence(host, deadline=deadline)
+    with step("swap"):
+        disk = store.swap(host, image, deadline=deadline)
+    with step("prove"):
+        store.prove(disk, deadline=deadline)
     return Reset(disk, seconds)
 
 
-def arm(store: Store, target: Target, base_iqn: str, disk: Disk, *, deadline: Deadline) -> Export:
-    """Export a proven disk to its host, with credentials that were never used before.
+def arm(store: Store, target: Target, disk: Disk, *, deadline: Deadline) -> Export:
+    """Allow the host to boot this disk, once: it is exported with credentials of its own.
+
+    It is proven once more, then marked as tainted, then exported: an unproven disk is never
+    exported, and an exported one never proven again, wherever a crash comes.
 
     Raises:
-        UnprovenDiskError: the disk is no longer what was proven; it is not exported.
-        TargetError: the target refused.
-        DeadlineExceededError, CancelledError: given up.
+        UnprovenDiskError: it can't be proven clean: nothing is exported.
+        DiskError: it can't be marked: nothing is exported.
+        TargetError: not exported.
+        DeadlineExceededError, CancelledError: not done; fence the host.
     """
     store.prove(disk, deadline=deadline)
-    # From here on the guest may write: whatever happens next, this disk is never clean again.
     store.taint(disk)
-    return target.export(disk, _new_credentials(base_iqn, disk), deadline=deadline)
+    return target.export(disk, new_credentials(target, disk), deadline=deadline)
 
 
-def _new_credentials(base_iqn: str, disk: Disk) -> Credentials:
-    alphabet = string.ascii_letters + string.digits
-    return Credentials(
-        initiator=f"{base_iqn}:{disk.host}.g{disk.generation}",
-        user=f"{disk.host}.g{disk.generation}",
-        secret="".join(secrets.choice(alphabet) for _ in range(SECRET_LENGTH)),
-    )
-
-
-def _timed(seconds: dict[str, float], step: str, do: Callable[[], T]) -> T:
-    begin = time.monotonic()
-    result = do()
-    seconds[step] = time.monotonic() - begin
-    return result
+def new_credentials(target: Target, disk: Disk) -> Credentials:
+    """Return names and a secret that no other generation has: guests can read theirs."""
+    secret = "".join(secrets.choice(_ALPHABET) for _ in range(SECRET_LENGTH))
+    return Credentials(target.initiator(disk), f"{disk.host}.g{disk.generation}", secret)

@@ -159,6 +159,9 @@ class FakeTarget:
 
     def close(self) -> None: ...
 
+    def initiator(self, disk: Disk) -> str:
+        return f"iqn.2017-10.lab:{disk.host}.g{disk.generation}"
+
     def fence(self, host: str, *, deadline: Deadline) -> None:
         self.world.act("fence", deadline)
         self.world.export, self.world.session = None, None

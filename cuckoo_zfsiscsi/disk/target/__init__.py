@@ -60,6 +60,10 @@ class Target(Protocol):
         """Drop every session and export."""
         ...
 
+    def initiator(self, disk: Disk) -> str:
+        """Return the initiator IQN that the host must use for this generation."""
+        ...
+
     def fence(self, host: str, *, deadline: Deadline) -> None:
         """Take the disk from the host: no session is left, and the old secret is refused.
 

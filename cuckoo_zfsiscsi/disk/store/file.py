@@ -1,0 +1,242 @@
+"""The file store: images and disks are files; disks share blocks with images where they can.
+
+PATH/images/NAME/VERSION.raw    golden images, read-only       (file_images.py)
+PATH/disks/HOST/GENERATION.raw  their writable clones          (file_disks.py)
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store import Disk, Image
+from cuckoo_zfsiscsi.disk.store.clone import clone, differs
+from cuckoo_zfsiscsi.disk.store.facts import Facts
+from cuckoo_zfsiscsi.disk.store.file_disks import Base, HostDisks
+from cuckoo_zfsiscsi.disk.store.file_images import NAME, Golden, Images
+from cuckoo_zfsiscsi.disk.store.guard import guarded
+from cuckoo_zfsiscsi.disk.store.record import make_directory, try_lock
+from cuckoo_zfsiscsi.errors import DiskError, ImageError, UnprovenDiskError
+from cuckoo_zfsiscsi.progress import Progress, silent
+
+LOCK_TIMEOUT = 30.0
+"""Seconds to wait for another process that changes the list of images: that takes milliseconds."""
+
+
+class FileStore:
+    """Store in a directory. Implements the Store protocol; safe between threads.
+
+    Images may be managed without open(), by another process than the one that has it open.
+
+    Args:
+        path: of the store; made if it is not there. Best on btrfs or XFS: disks are clones by
+            reference then, made in milliseconds.
+        immutable: sealed images can't be changed even by root until chattr -i (where the file
+            system can), nor removed by rm.
+    """
+
+    def __init__(self, path: Path, *, immutable: bool = True) -> None:
+        self.path = path
+        self._images = Images(path / "images", immutable=immutable)
+        self._hosts: dict[str, HostDisks] = {}
+        self._hosts_lock = threading.Lock()
+        self._lock: int | None = None
+
+    @guarded
+    def open(self) -> None:
+        """As Store.open()."""
+        self._prepare()
+        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if not try_lock(handle):
+                owner = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                raise DiskError(
+                    f"the store {self.path} is in use by another service, process {owner}",
+                    fix=f"stop that one first; look at it with: ps -fp {owner}",
+                )
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            with self._images.lock(Deadline(LOCK_TIMEOUT)):
+                self._images.tidy()
+            for directory in sorted(self._disks.iterdir()):
+                HostDisks(directory).recover()
+        except BaseException:
+            os.close(handle)
+            raise
+        self._lock = handle
+
+    def close(self) -> None:
+        """As Store.close()."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @guarded
+    def images(self) -> list[Image]:
+        """As Store.images()."""
+        return [golden.image for golden in self._images.all()]
+
+    @guarded
+    def find_image(self, ref: str) -> Image:
+        """As Store.find_image()."""
+        return self._images.find(ref).image
+
+    @guarded
+    def import_image(
+        self, name: str, source: Path, *, deadline: Deadline, progress: Progress
+    ) -> Image:
+        """As Store.import_image()."""
+        self._prepare()
+        return self._images.add(name, source, deadline=deadline, progress=progress)
+
+    @guarded
+    def seal(self, ref: str, *, deadline: Deadline, progress: Progress) -> Image:
+        """As Store.seal()."""
+        return self._images.seal(ref, deadline=deadline, progress=progress)
+
+    @guarded
+    def delete_image(self, ref: str) -> None:
+        """As Store.delete_image()."""
+        self._prepare()
+        with self._images.lock(Deadline(LOCK_TIMEOUT)):
+            golden = self._images.find(ref, sealed=False)
+            if ref != golden.image.ref:
+                raise ImageError(f"{ref} does not say which version", fix=f"{golden.image.ref}?")
+            if users := self.users(ref):
+                raise ImageError(
+                    f"image {ref} is in use by {', '.join(users)}",
+                    fix="give them another image (snapshot = ...), reset them, then try again",
+                )
+            self._images.remove(golden)
+
+    @guarded
+    def users(self, ref: str) -> list[str]:
+        """Return the hosts that have a disk, a retired one too, that is a clone of this image."""
+        records = self._disks.glob("*/[1-9]*.json")
+        bases = [(path.parent.name, Base.read(path)) for path in records]
+        return sorted({host for host, base in bases if base and base.image == ref})
+
+    @guarded
+    def current(self, host: str) -> Disk | None:
+        """As Store.current()."""
+        disks = self._host(host)
+        generation = disks.roles().current
+        return None if generation is None else disks.disk(generation, "current")
+
+    @guarded
+    def make_spare(self, host: str, image: str, *, deadline: Deadline, progress: Progress) -> Disk:
+        """As Store.make_spare()."""
+        disks = self._host(host)
+        with disks.hold(deadline):
+            generation = self._spare(disks, image, deadline, progress)
+            return disks.disk(generation, "spare")
+
+    def _spare(self, disks: HostDisks, image: str, deadline: Deadline, progress: Progress) -> int:
+        """Return the generation of the spare, made now if there is none of this image."""
+        golden = self._images.find(image)
+        roles = disks.roles()
+        if roles.spare is not None and disks.is_clean(roles.spare, golden):
+            return roles.spare
+        golden = self._images.verify(golden, deadline=deadline)
+        generation = roles.last + 1
+        roles = replace(roles, last=generation, spare=None)
+        base = Base(golden.image.ref, golden.image.digest)
+        with self._images.lock(deadline):
+            self._images.find(base.image)  # deleted meanwhile? From here on it is in use
+            disks.save(roles)
+            disks.write_base(generation, base)
+        path = disks.path(generation)
+        try:
+            clone(golden.path, path, digest=base.digest, deadline=deadline, progress=progress)
+            if Facts.of(golden.path) != golden.facts or differs(path, golden.path):
+                raise ImageError(f"image {base.image} was changed while it was cloned")
+            disks.write_base(generation, replace(base, facts=Facts.settled(path)))
+        except BaseException:
+            disks.drop(generation)
+            raise
+        disks.save(replace(roles, spare=generation))
+        return generation
+
+    @guarded
+    def swap(self, host: str, image: str, *, deadline: Deadline) -> Disk:
+        """As Store.swap()."""
+        disks = self._host(host)
+        with disks.hold(deadline):
+            generation = self._spare(disks, image, deadline, silent)
+            disks.save(replace(disks.roles(), current=generation, spare=None))
+            return disks.disk(generation, "current")
+
+    @guarded
+    def prove(self, disk: Disk, *, deadline: Deadline) -> None:
+        """As Store.prove()."""
+        disks = self._host(disk.host)
+        roles, base = disks.roles(), disks.base(disk.generation)
+        if base is None or disk.generation not in (roles.current, roles.spare):
+            raise _unproven(disk, "it is not this host's current or spare disk")
+        try:
+            if flaw := base.flaw(disks.path(disk.generation)):
+                raise _unproven(disk, flaw)
+            golden = self._verified(disk, base, deadline)
+            if flaw := differs(disks.path(disk.generation), golden.path):
+                raise _unproven(disk, f"disk and image differ: {flaw}")
+        except FileNotFoundError as error:
+            raise _unproven(disk, f"{error.filename} is gone") from None
+
+    def _verified(self, disk: Disk, base: Base, deadline: Deadline) -> Golden:
+        """Return the image that the disk was cloned from, unchanged since."""
+        try:
+            golden = self._images.verify(self._images.find(base.image), deadline=deadline)
+        except ImageError as error:
+            raise _unproven(disk, error.what) from error
+        if golden.image.digest != base.digest or disk.image != base.image:
+            raise _unproven(disk, f"it is not a clone of {disk.image} as it is now")
+        return golden
+
+    @guarded
+    def taint(self, disk: Disk) -> None:
+        """As Store.taint()."""
+        disks = self._host(disk.host)
+        if (base := disks.base(disk.generation)) is None:
+            raise DiskError(f"no generation {disk.generation} of {disk.host}", fix="reset the host")
+        disks.write_base(disk.generation, replace(base, tainted=True))
+
+    @guarded
+    def discard_retired(self, host: str, *, deadline: Deadline) -> int:
+        """As Store.discard_retired()."""
+        disks = self._host(host)
+        with disks.hold(deadline):
+            retired = disks.retired()
+        for generation in retired:
+            deadline.check(f"dropping retired disks of {host}")
+            disks.drop(generation)
+        return len(retired)
+
+    @property
+    def _disks(self) -> Path:
+        return self.path / "disks"
+
+    def _prepare(self) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in ("images", "disks"):
+            make_directory(self.path / part)
+
+    def _host(self, host: str) -> HostDisks:
+        if self._lock is None:
+            raise DiskError(f"the store {self.path} is not open")
+        if not NAME.fullmatch(host):
+            raise DiskError(f"{host!r} can't be a host's name", fix="letters, digits, . _ -")
+        with self._hosts_lock:
+            if host not in self._hosts:
+                self._hosts[host] = HostDisks(self._disks / host)
+                make_directory(self._disks / host)
+            return self._hosts[host]
+
+
+def _unproven(disk: Disk, why: str) -> UnprovenDiskError:
+    return UnprovenDiskError(
+        f"generation {disk.generation} of {disk.host} can't be proven clean: {why}",
+        fix=f"zfsiscsi reset {disk.host}",
+    )

@@ -1,0 +1,307 @@
+"""The tgt driver: a user-space tgtd of our own, that nobody else configures.
+
+A host that may boot has a target of its own with one LUN, one account and one initiator name in
+its ACL; a fenced host has none. Every export gets a target number (tid) that was never used before:
+a login that was begun under an older export and is ended later finds no target (tgtd looks the
+number up once more when a login ends).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import subprocess
+import threading
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from cuckoo_zfsiscsi.daemon import Daemon
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store import Disk
+from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
+from cuckoo_zfsiscsi.disk.target.tgt_ipc import Code, Ipc, Mode, Op, RefusedError
+from cuckoo_zfsiscsi.errors import DeadlineExceededError, TargetError
+
+log = logging.getLogger(__name__)
+
+LUN = 1  # tgt keeps LUN 0 for itself
+_POLL = 0.005
+_PATIENCE = 0.3
+"""Seconds after which a connection that does not end by itself is cut by the kernel."""
+_ASK_TIMEOUT = 5.0
+_CLOSE_TIMEOUT = 5.0
+_CONTROL_PORT = 0
+_SUN_PATH = 107  # longest path of a unix socket, unix(7)
+_NAME = re.compile(r"[A-Za-z0-9.:-]+")  # what tgt and RFC 7143 take for names
+_CONNECTION = re.compile(
+    r"^Session: (\d+)\n\s+Connection: (\d+)\n\s+Initiator: (.+)\n\s+IP Address: (\S+)$", re.M
+)
+_GONE = {Code.NO_TARGET, Code.NO_SESSION, Code.NO_CONNECTION, Code.ACL_NOEXIST, Code.NO_USER}
+
+
+@dataclass(frozen=True, slots=True)
+class _Exported:
+    tid: int
+    disk: Disk
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    sid: int
+    cid: int
+    initiator: str
+    address: str
+
+
+class TgtTarget:
+    """Exports disks through tgtd. Implements the Target protocol; safe between threads.
+
+    Args:
+        portal: address that hosts log in to.
+        port: TCP port of it.
+        iqn: base name; the target of host pc1 is IQN:pc1.
+        run_dir: for the control socket and the pid file.
+    """
+
+    def __init__(self, *, portal: IPv4Address, port: int, iqn: str, run_dir: Path) -> None:
+        self._portal, self._port, self._iqn = str(portal), port, iqn
+        self._run_dir = run_dir
+        socket = run_dir / "tgtd.sock"
+        self._ipc = Ipc(socket.with_name(f"{socket.name}.{_CONTROL_PORT}"))
+        self._daemon = Daemon(
+            ["tgtd", "-f", "-C", str(_CONTROL_PORT), "--iscsi", f"portal={portal}:{port}"],
+            run_dir / "tgtd.pid",
+            env={"TGT_IPC_SOCKET": str(socket)},
+            error=TargetError,
+            install="apt install tgt",
+            grace=0.0,  # tgtd ignores SIGTERM, and has nothing to put in order
+        )
+        self._lock = threading.RLock()
+        self._exports: dict[str, _Exported] = {}
+        self._last_tid = 0
+        self._opened = False
+
+    def open(self, *, deadline: Deadline) -> None:
+        """As Target.open()."""
+        with self._lock:
+            self._start(deadline)
+            self._opened = True
+
+    def _start(self, deadline: Deadline) -> None:
+        path = self._ipc.path
+        if len(os.fsencode(path)) > _SUN_PATH:
+            raise TargetError(f"{path} is too long for a socket", fix="choose a shorter run_dir")
+        self._run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._exports.clear()
+        self._daemon.start(deadline, ready=self._answers)
+        portals = self._ipc.call(Mode.PORTAL, Op.SHOW, deadline=deadline).split()
+        if portals != ["Portal:", f"{self._portal}:{self._port},1"]:
+            # tgtd listens on every address when it can't have the one that it was told.
+            self._daemon.stop(Deadline(0))
+            raise TargetError(
+                f"tgtd can't listen on {self._portal}:{self._port}: {self._daemon.tail}",
+                fix=f"is another target running (systemctl stop tgt), and does this server have "
+                f"the address? ss -ltnp 'sport = :{self._port}'",
+            )
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(TargetError):
+            self._ipc.call(Mode.SYSTEM, Op.SHOW, deadline=Deadline(_ASK_TIMEOUT))
+            return True
+        return False
+
+    def close(self) -> None:
+        """As Target.close(). The kernel closes every session of a killed tgtd."""
+        with self._lock:
+            self._opened = False
+            self._exports.clear()
+            self._daemon.stop(Deadline(0))
+
+    def initiator(self, disk: Disk) -> str:
+        """As Target.initiator()."""
+        return f"{self._iqn}:{disk.host}.g{disk.generation}"
+
+    def fence(self, host: str, *, deadline: Deadline) -> None:
+        """As Target.fence(). A tgtd that died is started again: nothing is exported then."""
+        with self._lock:
+            if self._opened and not self._daemon.alive():
+                log.error("tgtd has died, it is started again: %s", self._daemon.tail)
+                self._start(deadline)
+            exported = self._exports.get(host)
+        if exported is None:
+            return
+        tid, credentials = exported.tid, exported.credentials
+        # Names first: from here on no login begins. The account goes last: a target without an
+        # account asks for no secret.
+        self._undo(Mode.TARGET, Op.UNBIND, f"initiator-name={credentials.initiator}", tid, deadline)
+        while not self._is_gone(tid, deadline):
+            self._drop(tid, deadline)
+        self._undo(Mode.ACCOUNT, Op.DELETE, f"user={credentials.user}", 0, deadline)
+        while self._holds(exported.disk.path):
+            deadline.sleep(_POLL, f"waiting for tgtd to close the disk of {host}")
+        with self._lock:
+            self._exports.pop(host, None)
+
+    def _is_gone(self, tid: int, deadline: Deadline) -> bool:
+        """Try to delete a target; tgtd leaves one alone that has a session.
+
+        Never force it: tgtd ends itself when a command is still under way then.
+        """
+        try:
+            self._ipc.call(Mode.TARGET, Op.DELETE, tid=tid, deadline=deadline)
+        except RefusedError as error:
+            if error.code in (Code.TARGET_ACTIVE, Code.LUN_ACTIVE):
+                return False
+            if error.code != Code.NO_TARGET:
+                raise
+        return True
+
+    def _drop(self, tid: int, deadline: Deadline) -> None:
+        """Close every connection of a target, and wait until they are closed.
+
+        tgtd closes one at the next thing that happens to it. When a host is cut while it reads,
+        nothing happens any more but the kernel's retransmissions, for a quarter of an hour: such
+        a connection is cut by the kernel.
+        """
+        patience = deadline.within(_PATIENCE)
+        for connection in self._connections(tid, deadline):
+            self._undo(Mode.CONNECTION, Op.DELETE, "", tid, deadline, connection)
+        while left := self._connections(tid, deadline):
+            deadline.sleep(_POLL, f"waiting for the session of {left[0].initiator} to end")
+            if not patience.remaining:
+                self._cut({connection.address for connection in left}, deadline)
+                return
+
+    def _cut(self, addresses: set[str], deadline: Deadline) -> None:
+        """Let the kernel close the connections of these addresses (CONFIG_INET_DIAG_DESTROY)."""
+        for address in addresses:
+            argv = ["ss", "-K", "-H", "-n", "-t", f"src {self._portal} and sport = :{self._port}"]
+            argv[-1] += f" and dst {address}"
+            log.warning("cuts the connection of %s, which does not end by itself", address)
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(argv, check=False, capture_output=True, timeout=deadline.remaining)
+
+    def _undo(
+        self,
+        mode: Mode,
+        op: Op,
+        parameters: str,
+        tid: int,
+        deadline: Deadline,
+        connection: _Connection | None = None,
+    ) -> None:
+        """Take something away; it is no error when it is gone already."""
+        sid, cid = (connection.sid, connection.cid) if connection else (0, 0)
+        try:
+            self._ipc.call(mode, op, parameters, tid=tid, sid=sid, cid=cid, deadline=deadline)
+        except RefusedError as error:
+            if error.code not in _GONE:
+                raise
+
+    def export(self, disk: Disk, credentials: Credentials, *, deadline: Deadline) -> Export:
+        """As Target.export()."""
+        name = f"{self._iqn}:{disk.host}"
+        _check(disk, name, credentials)
+        with self._lock:
+            self._check_alive()
+            if disk.host in self._exports:
+                raise TargetError(f"{disk.host} is not fenced: its old disk is exported")
+            self._last_tid += 1
+            exported = _Exported(self._last_tid, disk, credentials)
+            self._exports[disk.host] = exported  # so that fence() cleans up whatever comes
+            try:
+                self._build(exported, name, deadline)
+            except BaseException:
+                with contextlib.suppress(TargetError, DeadlineExceededError):
+                    self.fence(disk.host, deadline=Deadline(_CLOSE_TIMEOUT))
+                raise
+        return Export(self._portal, self._port, name, LUN, credentials)
+
+    def _build(self, exported: _Exported, name: str, deadline: Deadline) -> None:
+        """Make the target; its ACL last: until then it refuses every login."""
+        tid, disk, who = exported.tid, exported.disk, exported.credentials
+        call = self._ipc.call
+        call(Mode.TARGET, Op.NEW, f"targetname={name}", tid=tid, deadline=deadline)
+        account = f"user={who.user},password={who.secret}"
+        call(Mode.ACCOUNT, Op.NEW, account, deadline=deadline)
+        call(Mode.ACCOUNT, Op.BIND, f"user={who.user}", tid=tid, deadline=deadline)
+        backing = f"path={disk.path},bstype=rdwr"
+        call(Mode.DEVICE, Op.NEW, backing, tid=tid, lun=LUN, deadline=deadline)
+        for lun, identity in _identities(disk.host):
+            call(Mode.DEVICE, Op.UPDATE, identity, tid=tid, lun=lun, deadline=deadline)
+        if not self._holds(disk.path, writable=True):
+            raise TargetError(f"tgtd did not open {disk.path} for writing")
+        acl = f"initiator-name={who.initiator}"
+        call(Mode.TARGET, Op.BIND, acl, tid=tid, deadline=deadline)
+
+    def sessions(self, host: str) -> list[Session]:
+        """As Target.sessions()."""
+        with self._lock:
+            self._check_alive()
+            exported = self._exports.get(host)
+        if exported is None:
+            return []
+        found = self._connections(exported.tid, Deadline(_ASK_TIMEOUT))
+        return [Session(c.initiator, c.address, c.sid) for c in found]
+
+    def _connections(self, tid: int, deadline: Deadline) -> list[_Connection]:
+        """Ask who is logged in.
+
+        The ACL lets in names without line ends only: no guest can write lines of its own into
+        this text, as it could into the list of all targets, by its alias.
+        """
+        try:
+            text = self._ipc.call(Mode.CONNECTION, Op.SHOW, tid=tid, deadline=deadline)
+        except RefusedError as error:
+            if error.code == Code.NO_TARGET:
+                return []
+            raise
+        return [_Connection(int(s), int(c), i, a) for s, c, i, a in _CONNECTION.findall(text)]
+
+    def _holds(self, path: Path, *, writable: bool = False) -> bool:
+        """Return whether tgtd has a file open, as the kernel knows it."""
+        path, proc = path.resolve(), Path(f"/proc/{self._daemon.pid}")
+        with contextlib.suppress(FileNotFoundError):
+            for link in (proc / "fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    if link.readlink() != path:
+                        continue
+                    info = (proc / "fdinfo" / link.name).read_text()
+                    flags = int(info.partition("flags:")[2].split()[0], 8)
+                    if not writable or flags & os.O_ACCMODE == os.O_RDWR:
+                        return True
+        return False
+
+    def _check_alive(self) -> None:
+        if not self._daemon.alive():
+            raise TargetError(
+                f"tgtd has died: {self._daemon.tail}", fix="the next reset starts it again"
+            )
+
+
+def _check(disk: Disk, name: str, credentials: Credentials) -> None:
+    """Refuse what tgtd would not take, or take for something else."""
+    for what in (name, credentials.initiator, credentials.user, credentials.secret):
+        if not _NAME.fullmatch(what):
+            shown = "the CHAP secret" if what is credentials.secret else repr(what)
+            raise TargetError(
+                f"{shown} can't be used with iSCSI", fix="letters, digits, '.', ':' and '-' only"
+            )
+    if "," in str(disk.path):
+        raise TargetError(f"tgtd can't export {disk.path}", fix="choose a path without a comma")
+
+
+def _identities(host: str) -> list[tuple[int, str]]:
+    """Return how the disk shows itself: as an ordinary one, the same at each boot of a host."""
+    serial = "S5Y1NX" + hashlib.sha256(host.encode()).hexdigest()[:9].upper()
+    disk = (
+        f"targetOps vendor_id=ATA,product_id=Samsung SSD 870,product_rev=SVT0,scsi_sn={serial},"
+        f"scsi_id=ATA     Samsung SSD 870 {serial[-12:]},rotation_rate=1,"
+    )
+    controller = "targetOps vendor_id=ATA,product_id=Controller,product_rev=SVT0,"
+    return [(0, controller), (LUN, disk)]
