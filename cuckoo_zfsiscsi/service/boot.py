@@ -61,7 +61,6 @@ class Parts:
     target: Target
     power: Power
     boots: Boots
-    base_iqn: str
     probes: Mapping[str, Probe]
     """By stage name, in the order in which they must answer."""
 
@@ -86,7 +85,7 @@ class Boot:
         """
         parts, label = self._parts, self._config.label
         begin = time.monotonic()
-        export = arm(parts.store, parts.target, parts.base_iqn, disk, deadline=deadline)
+        export = arm(parts.store, parts.target, disk, deadline=deadline)
         self.export = export
         parts.boots.arm(label, render(export))
         self._power_on = time.monotonic()

@@ -91,7 +91,6 @@ class Fleet:
             target=self._target,
             power=make_power(config),
             boots=self.boots,
-            base_iqn=self.config.storage.iqn,
             probes={name: self._make_probe(name, config) for name in config.ready},
         )
         return Host(config, parts, self._in_background)

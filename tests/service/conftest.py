@@ -11,7 +11,7 @@ from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service import worker
-from cuckoo_zfsiscsi.service.boot import Parts
+from cuckoo_zfsiscsi.service.boot import Parts, Probe
 from cuckoo_zfsiscsi.service.host import Host
 from tests.service.fakes import (
     FakeBoots,
@@ -43,13 +43,12 @@ def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         config: HostConfig = load(EXAMPLE).hosts[0]
         keys = {"boot_timeout": 2.0, "power_timeout": 0.5, "prewarm": False, **keys}
         config = config.model_copy(update={"snapshot": "win10", **keys})
-        probes = {name: fake_probe(world, name) for name in config.ready}
+        probes: dict[str, Probe] = {name: fake_probe(world, name) for name in config.ready}
         parts = Parts(
             store=FakeStore(world),
             target=FakeTarget(world),
             power=FakePower(world),
             boots=FakeBoots(world),
-            base_iqn="iqn.2017-10.lab",
             probes=probes,
         )
         host = Host(config, parts, lambda job: job())

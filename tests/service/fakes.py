@@ -33,7 +33,7 @@ class World:
     """The guest answers though it never logged in to its disk."""
     fail: dict[str, ZfsIscsiError] = field(default_factory=dict)
     """Errors to raise, by name of the method."""
-    before: dict[str, Callable[[], None]] = field(default_factory=dict)
+    before: dict[str, Callable[[], object]] = field(default_factory=dict)
     """What to call first, by name of the method."""
     images: set[str] = field(default_factory=lambda: {"win10@1"})
     generation: int = 0

@@ -123,9 +123,10 @@ def test_stop_that_takes_too_long(client: TestClient, host: Host, world: World) 
     quiet(host, State.CLEAN)
     post(client, "start")
     hold = threading.Event()
-    world.before["off"] = lambda: hold.wait(10) and None
+    world.before["off"] = lambda: hold.wait(10)
     check_problem(post(client, "stop", timeout=0.1), 504, "not yet proved off")
     hold.set()
+    quiet(host, State.QUARANTINED)
 
 
 def test_reset_and_maintenance(client: TestClient, host: Host) -> None:

@@ -143,7 +143,7 @@ def test_stop_again_and_again(make: Make) -> None:
 
 def test_stop_before_anything_is_known(make: Make, world: World) -> None:
     hold = threading.Event()
-    world.before["off"] = lambda: hold.wait(SOON) and None
+    world.before["off"] = lambda: hold.wait(SOON)
     host = make()
     stopped = host.stop(SOON)
     assert not stopped.done()

@@ -1,0 +1,165 @@
+"""A guest played by a small program: boots in a blink, and does to its disk what it is told.
+
+It is what the emulated machine starts instead of QEMU: asks for its boot script as iPXE does, logs
+in with the credentials in it (libiscsi), answers a DCE/RPC bind on 135 and CAPE's agent's GET / on
+8000. `POST /infect` writes over the boot sector; `GET /sector` tells what is in it.
+
+    guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import http.server
+import json
+import os
+import re
+import socket
+import struct
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+SECTOR = 512
+NDR = bytes.fromhex("045d888aeb1cc9119fe808002b10486002000000")
+
+
+class Disk:
+    """An iSCSI session over libiscsi, closed by the end of the process alone."""
+
+    def __init__(
+        self, portal: str, target: str, lun: int, initiator: str, user: str, secret: str
+    ) -> None:
+        lib = self._lib = ctypes.CDLL("libiscsi.so.7")
+        lib.iscsi_create_context.restype = ctypes.c_void_p
+        lib.iscsi_get_error.restype = ctypes.c_char_p
+        for name in ("iscsi_read16_sync", "iscsi_write16_sync"):
+            getattr(lib, name).restype = ctypes.c_void_p
+        self._lun = lun
+        self._context = ctypes.c_void_p(lib.iscsi_create_context(initiator.encode()))
+        lib.iscsi_set_targetname(self._context, target.encode())
+        lib.iscsi_set_session_type(self._context, 2)
+        lib.iscsi_set_initiator_username_pwd(self._context, user.encode(), secret.encode())
+        lib.iscsi_set_noautoreconnect(self._context, 1)
+        lib.iscsi_set_timeout(self._context, 5)
+        if lib.iscsi_full_connect_sync(self._context, portal.encode(), lun):
+            raise ConnectionError(lib.iscsi_get_error(self._context).decode())
+        self._lock = threading.Lock()
+
+    def read(self) -> bytes:
+        """Return the boot sector."""
+        task = self._done("read", SECTOR)
+        data = ctypes.cast(task + 72, ctypes.POINTER(ctypes.c_void_p))[0]
+        return ctypes.string_at(data, SECTOR)
+
+    def write(self, data: bytes) -> None:
+        """Write the boot sector."""
+        self._done("write", data, len(data))
+
+    def _done(self, verb: str, *what: object) -> int:
+        with self._lock:
+            call = getattr(self._lib, f"iscsi_{verb}16_sync")
+            lba = ctypes.c_uint64(0)
+            task: int | None = call(self._context, self._lun, lba, *what, SECTOR, 0, 0, 0, 0, 0)
+        # The first member of the task is its SCSI status, the tenth pointer-sized one its data.
+        if not task or ctypes.cast(task, ctypes.POINTER(ctypes.c_int))[0]:
+            raise OSError(f"the {verb} failed")
+        return task
+
+
+def log_in(script: str) -> Disk:
+    """Do what the boot script says."""
+
+    def one(pattern: str) -> str:
+        found = re.search(pattern, script, re.MULTILINE)
+        assert found, f"no {pattern} in the boot script"
+        return found[1]
+
+    portal, port, lun, target = re.findall(
+        r"^sanboot .*iscsi:([^:]+)::(\d+):([0-9a-f]+):(\S+)", script, re.MULTILINE
+    )[0]
+    return Disk(
+        f"{portal}:{port}",
+        target,
+        int(lun, 16),
+        one(r"^set initiator-iqn (\S+)"),
+        one(r"^set username (\S+)"),
+        one(r"^set password (\S+)"),
+    )
+
+
+def answer_rpc() -> None:
+    """Accept every bind on TCP 135."""
+    results = struct.pack("<BxxxHH", 1, 0, 0) + NDR
+    body = struct.pack("<HHIH4sxx", 4280, 4280, 1, 4, b"135\0") + results
+    ack = struct.pack("<BBBBIHHI", 5, 0, 12, 3, 0x10, 16 + len(body), 0, 1) + body
+    server = socket.create_server(("", 135), backlog=16)
+    while True:
+        peer, _ = server.accept()
+        with peer:
+            peer.recv(4096)
+            peer.sendall(ack)
+
+
+class Agent(http.server.BaseHTTPRequestHandler):
+    disk: Disk | None = None
+
+    def log_message(self, *_: Any) -> None: ...
+
+    def do_GET(self) -> None:
+        if self.path == "/sector" and self.disk:
+            self._send({"sha256": hashlib.sha256(self.disk.read()).hexdigest()})
+        else:
+            self._send({"message": "CAPE Agent!", "version": "0.1"})
+
+    def do_POST(self) -> None:
+        assert self.disk
+        self.disk.write(os.urandom(SECTOR))
+        self._send({"message": "infected"})
+
+    def _send(self, answer: dict[str, str]) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def daemonize(pidfile: Path) -> None:
+    """As QEMU does: the parent ends when the child lives."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    pidfile.write_text(f"{os.getpid()}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pidfile", type=Path, required=True)
+    parser.add_argument("--script", required=True)
+    parser.add_argument("--only", choices=["rpc", "agent", "none"])
+    parser.add_argument("--no-login", action="store_true")
+    options = parser.parse_args()
+    daemonize(options.pidfile)
+    while not options.no_login and Agent.disk is None:
+        try:
+            with urllib.request.urlopen(options.script, timeout=2) as answer:
+                Agent.disk = log_in(answer.read().decode())
+        except OSError as error:
+            sys.stderr.write(f"{error}\n")
+            time.sleep(0.1)
+    if options.only in (None, "rpc"):
+        threading.Thread(target=answer_rpc, daemon=True).start()
+    if options.only in (None, "agent"):
+        http.server.ThreadingHTTPServer(("", 8000), Agent).serve_forever()
+    while True:
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    main()
