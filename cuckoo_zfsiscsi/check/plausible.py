@@ -42,9 +42,10 @@ def check_plausible(config: Config) -> Iterator[Finding]:
 
 def _is_in(host: str | None, config: Config) -> bool:
     try:
-        return ip_address(host or "") in config.netboot.address.network
+        address = ip_address(host or "")
     except ValueError:  # a name, or a socket
         return False
+    return address.is_unspecified or address in config.netboot.address.network
 
 
 def _check_host(host: HostConfig, start_timeout: float) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Network
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from cuckoo_zfsiscsi.config import network
 from cuckoo_zfsiscsi.config.powerurl import PowerUrl
@@ -115,7 +115,7 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 PlainPath = Annotated[Path, AfterValidator(_absolute), AfterValidator(_plain)]
 BootFile = Annotated[str, AfterValidator(_parse_boot_file)]
 Switch = Annotated[bool, BeforeValidator(_parse_bool)]
-Power = Annotated[PowerUrl, BeforeValidator(_parse_power)]
+Power = Annotated[PowerUrl, BeforeValidator(_parse_power), PlainSerializer(str)]
 Address = Annotated[IPv4Address, AfterValidator(network.check_address)]
 OwnAddress = Annotated[IPv4Interface, AfterValidator(network.check_own_address)]
 UlaPrefix = Annotated[IPv6Network | None, BeforeValidator(_off), AfterValidator(network.check_ula)]

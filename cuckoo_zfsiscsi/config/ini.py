@@ -20,6 +20,7 @@ from cuckoo_zfsiscsi.errors import ConfigError
 
 _ENV = "env:"
 _SPARE = "\0mistake"  # can't be in a file that was read: prefix of what replaces a wrong line
+_SWALLOWED = re.compile(r"\n\s*([^\s=:]+)\s*[=:]")  # keys that became part of a value
 _INLINE_COMMENT = re.compile(r"(^|\s)[#;]")
 
 
@@ -45,19 +46,19 @@ def read_ini(path: Path, environ: Mapping[str, str] = os.environ) -> Ini:
     # Environment names that differ in case alone are one key to configparser: the last one wins.
     defaults = {f"{_ENV}{key.lower()}": value.replace("%", "%%") for key, value in environ.items()}
     parser = _parse(path, defaults, mistakes)
-    strangers = [key for key in parser.defaults() if not key.startswith(_ENV)]
-    if any(not key.startswith(_SPARE) for key in strangers):
-        mistakes.append(
-            Mistake("DEFAULT", "", "", "is not used", "move its keys into the sections they are of")
-        )
     sections: dict[str, dict[str, str]] = {}
-    from_environment, wrong = set(), set()
+    from_environment: set[tuple[str, str]] = set()
+    wrong: set[tuple[str, str]] = set()
     for section in parser.sections():
         if section.startswith(_SPARE):
             continue
+        if section == configparser.DEFAULTSECT:
+            fix = "move its keys into the sections they are of"
+            mistakes.append(Mistake(section, "", "", "is not used", fix))
+            continue
         values = sections[section] = {}
         for key in parser[section]:
-            if key.startswith((_ENV, _SPARE)) or key in strangers:
+            if key.startswith((_ENV, _SPARE)):
                 continue
             raw = parser.get(section, key, raw=True)
             if f"%({_ENV}" in raw.lower():
@@ -65,7 +66,7 @@ def read_ini(path: Path, environ: Mapping[str, str] = os.environ) -> Ini:
             mistake = _take(parser, section, key, raw, values)
             if mistake:
                 mistakes.append(mistake)
-                wrong.add((section, key))
+                wrong |= {(section, k) for k in (key, *_SWALLOWED.findall(raw.lower()))}
     return Ini(sections, frozenset(from_environment), tuple(mistakes), frozenset(wrong))
 
 
@@ -96,7 +97,7 @@ def _parse(
     file = quote(str(path))
     lines = _read_text(path).split("\n")
     while True:
-        parser = configparser.ConfigParser(defaults)
+        parser = configparser.ConfigParser(defaults, default_section=_SPARE)
         try:
             parser.read_string("\n".join(lines))
         except configparser.DuplicateSectionError as error:

@@ -27,8 +27,10 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
     ini = read_ini(path, environ)
     mistakes = list(ini.mistakes)
     fixed = {name: _check_fixed(name, model, ini, mistakes) for name, model in FIXED.items()}
-    labels = _listed(fixed["zfsiscsi"], ini, mistakes)
-    hosts = {label: _check(HostConfig, label, ini) for label in labels if label in ini.sections}
+    hosts = {
+        name: _check(HostConfig, name, ini, meant)
+        for name, meant in _listed(fixed["zfsiscsi"], ini, mistakes).items()
+    }
     for section in (*fixed.values(), *hosts.values()):
         mistakes += section.mistakes
     mistakes += check_together(fixed, hosts)
@@ -48,9 +50,11 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
     )
 
 
-def _check(model: type[Section], name: str, ini: Ini) -> Checked:
+def _check(model: type[Section], name: str, ini: Ini, meant: str = "") -> Checked:
     unread = {key for section, key in ini.wrong if section == name}
-    return check_section(model, name, ini.sections[name], unread)
+    checked = check_section(model, name, ini.sections[name], unread)
+    checked.meant = meant or name
+    return checked
 
 
 def _check_fixed(name: str, model: type[Section], ini: Ini, mistakes: list[Mistake]) -> Checked:
@@ -83,19 +87,27 @@ def _strangers(ini: Ini) -> list[str]:
     return [name for name in ini.sections if name not in FIXED and name not in _machines(ini)]
 
 
-def _listed(general: Checked, ini: Ini, mistakes: list[Mistake]) -> list[str]:
-    """Compare the listed hosts with those that have a section; return all names of hosts."""
+def _listed(general: Checked, ini: Ini, mistakes: list[Mistake]) -> dict[str, str]:
+    """Compare the listed hosts with the sections.
+
+    Returns:
+        For each section that is of a host: the name that it should have.
+    """
     strangers = [
         name
         for name in _strangers(ini)
         if not any(fixed not in ini.sections and nearest(name, FIXED) == fixed for fixed in FIXED)
     ]
     if "machines" not in general.given:
-        return strangers  # that is a mistake by itself; check the hosts all the same
+        return {
+            name: name for name in strangers
+        }  # that is a mistake by itself; check the hosts all the same
     machines = list(dict.fromkeys(_machines(ini)))
     alone = [label for label in machines if label not in ini.sections]
+    hosts = {label: label for label in machines if label in ini.sections}
     for name in strangers:
         best = nearest(name, alone)
+        hosts[name] = best or name
         reason = "this section is unknown, and machines lists no host of this name"
         if best:
             fix = f"did you mean [{best}]?"
@@ -107,4 +119,4 @@ def _listed(general: Checked, ini: Ini, mistakes: list[Mistake]) -> list[str]:
         fix = f"add a section [{label}], or remove it from machines"
         reason = f"there is no section [{label}]"
         mistakes.append(Mistake("zfsiscsi", "machines", ",".join(machines), reason, fix))
-    return [*machines, *strangers]
+    return hosts

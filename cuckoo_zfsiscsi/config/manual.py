@@ -30,7 +30,7 @@ It tells every mistake at once, looks at files, network and images, and asks eve
 """
 
 
-def _default(value: Any) -> str:  # noqa: ANN401 - any field's
+def written(value: Any) -> str:  # noqa: ANN401 - any field's
     """Write a default as it is written in the file."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -48,7 +48,7 @@ def _table(name: str, model: type[Section]) -> str:
     lines += [".. list-table::", "   :header-rows: 1", "   :widths: 18 22 60", ""]
     lines += ["   * - Key", "     - Default", "     - Meaning"]
     for key, info in model.keys().items():
-        default = _default(info.default) if not info.is_required() else ""
+        default = written(info.default) if not info.is_required() else ""
         needed = "**needed**" if info.is_required() else "not set"
         lines.append(f"   * - ``{key}``")
         lines.append(f"     - ``{default}``" if default else f"     - {needed}")

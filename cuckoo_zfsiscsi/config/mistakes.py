@@ -12,7 +12,7 @@ from cuckoo_zfsiscsi.errors import ConfigError
 
 _SECRET = re.compile(r"pas+w|pass|pwd|secret|token|cred|apikey|api_key|private")
 _SECRET_WORDS = ("password", "passphrase", "power_password", "secret", "token", "credentials")
-_USERINFO = re.compile(r"^([^:/]*:/*[^:/@]*):.*@", re.DOTALL)
+_USERINFO = re.compile(r"^([a-z+]+://)?([^:@]*):.*@")
 _SECRET_OPTION = re.compile(r"([?&][^=&]*)=[^&]*")
 _LONGEST = 80
 
@@ -34,7 +34,7 @@ def shown(key: str, value: str) -> str:
         return value and "***"
     # What follows on more lines or behind a comment sign may be another key, or a note: unseen.
     first, *more = re.split(r"\n|\s[#;]", value, maxsplit=1)
-    first = _USERINFO.sub(r"\1:***@", first)
+    first = _USERINFO.sub(r"\1\2:***@", first)
     first = _SECRET_OPTION.sub(
         lambda m: f"{m[1]}=***" if looks_secret(m[1][1:]) else m[0], printable(first)
     )
@@ -58,14 +58,16 @@ class Mistake:
     fix: str
 
     def __post_init__(self) -> None:
+        for name in ("section", "key", "reason", "fix"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
         object.__setattr__(self, "value", shown(self.key, self.value))
 
     @property
     def where(self) -> str:
         """Return [section] key = value, as far as there is such."""
-        where = f"[{printable(self.section)}]" if self.section else ""
+        where = f"[{self.section}]" if self.section else ""
         if self.key:
-            where += f" {printable(self.key)}" + (f" = {self.value}" if self.value else "")
+            where += f" {self.key}" + (f" = {self.value}" if self.value else "")
         return where
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ _MAC = re.compile(
 )
 # RFC 3720 3.2.6.3.1: year and month, a reversed domain, then anything that RFC 3722 leaves in.
 _IQN = re.compile(
-    r"iqn\.\d{4}-(?:0[1-9]|1[0-2])(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+(?::[a-z0-9.:-]+)?"
+    r"iqn\.[0-9]{4}-(?:0[1-9]|1[0-2])(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+(?::[a-z0-9.:-]+)?"
 )
 _IQN_LONGEST = 223 - len(":" + 63 * "x" + ".g" + 10 * "9")  # RFC 3720 3.2.6.1, less what we append
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")

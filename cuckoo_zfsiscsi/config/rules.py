@@ -16,21 +16,22 @@ def check_together(fixed: Mapping[str, Checked], hosts: Mapping[str, Checked]) -
     """Check what is right by itself; wrong or missing values are left out."""
     yield from _check_token(fixed["zfsiscsi"])
     own = fixed["netboot"].values.get("address")
-    taken = {"netboot.address": own.ip if own else None}
-    taken["storage.portal"] = fixed["storage"].values.get("portal")
+    taken = {fixed["storage"].values.get("portal"): "storage.portal"}
+    if own:
+        taken[own.ip] = "netboot.address"
     for name, host in hosts.items():
         label = host.values.get("label")
-        if label is not None and label != name:
-            reason = f"must be the same as its section's name, {name}"
+        if label is not None and label != host.meant:
+            reason = f"must be the same as its section's name, {host.meant}"
             if label in hosts:
                 reason = f"is the label of another host, in section [{label}]"
-            yield _mistake(name, host, "label", reason, f"label = {name}")
+            yield _mistake(name, host, "label", reason, f"label = {host.meant}")
         if own:
             yield from _check_address(name, host, own)
-        for what, address in taken.items():
-            if address is not None and host.values.get("ip") == address:
-                reason = f"is the server's own address ({what})"
-                yield _mistake(name, host, "ip", reason, f"give {name} another address")
+        ip = host.values.get("ip")
+        if ip is not None and ip in taken:
+            reason = f"is the server's own address ({taken[ip]})"
+            yield _mistake(name, host, "ip", reason, f"give {name} another address")
     for (one, a), (two, b) in combinations(hosts.items(), 2):
         for key in ("ip", "mac"):
             if key in a.values and a.values[key] == b.values.get(key):

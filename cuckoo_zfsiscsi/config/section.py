@@ -39,6 +39,8 @@ class Checked:
     given: dict[str, str] = field(default_factory=dict)
     """Text of the keys that are ours."""
     mistakes: list[Mistake] = field(default_factory=list)
+    meant: str = ""
+    """Name of the section, as it should be."""
     wrong: set[str] = field(default_factory=set)
     """Keys that somebody meant to write: their absence is not worth a second mistake."""
 
@@ -55,7 +57,7 @@ def check_section(
         unread: keys whose mistakes are known already.
     """
     keys = model.keys()
-    checked = Checked(wrong=set(unread))
+    checked = Checked(meant=section, wrong=set(unread))
     for key, value in text.items():
         if key in keys:
             checked.given[key] = value

@@ -1,0 +1,72 @@
+"""The example and the manual page can't drift away from the models."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.config import load
+from cuckoo_zfsiscsi.config.base import Section
+from cuckoo_zfsiscsi.config.host import HostConfig
+from cuckoo_zfsiscsi.config.load import FIXED
+from cuckoo_zfsiscsi.config.manual import render, written
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "conf" / "zfsiscsi.conf"
+SECTIONS: dict[str, type[Section]] = {**FIXED, "pc1": HostConfig}
+
+
+def keys() -> dict[str, list[tuple[bool, str, str]]]:
+    """Return (active, key, value) of each section, commented keys included."""
+    found: dict[str, list[tuple[bool, str, str]]] = {}
+    section = ""
+    for line in EXAMPLE.read_text().splitlines():
+        if match := re.fullmatch(r"\[(\S+)\]", line):
+            section = match[1]
+            found[section] = []
+        elif match := re.fullmatch(r"(# )?(\w+) = (.*)", line):
+            found[section].append((match[1] is None, match[2], match[3]))
+    return found
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_is_in_the_example_once(section: str) -> None:
+    assert sorted(key for _, key, _ in keys()[section]) == sorted(SECTIONS[section].keys())
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_commented_keys_show_the_default_or_an_example(section: str) -> None:
+    for active, key, value in keys()[section]:
+        info = SECTIONS[section].keys()[key]
+        if not active:
+            assert not info.is_required(), key
+            assert value == (written(info.default) or (info.examples or [""])[0]), key
+
+
+def test_the_example_is_valid() -> None:
+    (host,) = load(EXAMPLE, environ={}).hosts
+    assert host.power.scheme == "ipmi"
+    assert host.firmware == "bios"
+    active = {key for is_active, key, _ in keys()["pc1"] if is_active}
+    assert {"power", "firmware"} <= active
+
+
+def test_the_example_with_all_keys_active_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "zfsiscsi.conf"
+    path.write_text(re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text()))
+    assert load(path, environ={}).host("pc1").boot_file == "snponly.efi"
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_is_described(section: str) -> None:
+    for key, info in SECTIONS[section].keys().items():
+        assert info.description, key
+        assert info.description.endswith("."), key
+        assert info.examples, key
+
+
+def test_the_manual_page_is_current() -> None:
+    page = (ROOT / "docs" / "configuration.rst").read_text()
+    assert page == render(), "python -m cuckoo_zfsiscsi.config.manual > docs/configuration.rst"
