@@ -51,8 +51,11 @@ FAILURES = (
         "the BMC does not let this user switch power",
         "give the user operator privilege in the BMC, or add ?level=operator to the power URL",
     ),
-    _Failure(
-        r"does not support IPMI v2", "the BMC has no IPMI 2.0", "use another power driver for it"
+    _Failure(  # a BMC that is starting says so, too: seen of ipmi_sim
+        r"does not support IPMI v2",
+        "the BMC has no IPMI 2.0",
+        "use another power driver for it",
+        transient=True,
     ),
     _Failure(
         r"Address lookup for", "no address is known for the BMC", "check the name in the power URL"

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cuckoo_zfsiscsi.config import HostConfig, power_schemes
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import ConfigError
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.power import ipmi as ipmi_module
+from cuckoo_zfsiscsi.power.connect import find_driver, make_power
+from tests.power.bmc import Bmc
+
+
+def host_config(bmc: Bmc, folder: Path, password: str) -> HostConfig:
+    secret = folder / "password"
+    secret.write_text(password + "\n")
+    secret.chmod(0o600)
+    return HostConfig.model_validate(
+        {
+            "section": "pc1",
+            "label": "pc1",
+            "platform": "windows",
+            "ip": "10.99.0.11",
+            "arch": "x64",
+            "tags": ("win10",),
+            "snapshot": "win10",
+            "mac": "00:11:22:33:44:55",
+            "firmware": "bios",
+            "power": str(bmc.url()),
+            "power_password_file": secret,
+        }
+    )
+
+
+def test_power_of_a_configured_host(bmc: Bmc, tmp_path: Path) -> None:
+    power = make_power(host_config(bmc, tmp_path, bmc.password))
+    power.on(deadline=Deadline(20))
+    assert bmc.power == "1"
+    assert power.status(deadline=Deadline(20)) is PowerState.ON
+
+
+def test_every_scheme_has_a_driver() -> None:
+    assert "ipmi" in power_schemes()
+    for scheme in power_schemes():
+        assert callable(find_driver(scheme).connect)
+
+
+def test_what_follows_a_plus_is_the_drivers_own() -> None:
+    assert find_driver("ipmi+supermicro") is ipmi_module
+
+
+@pytest.mark.parametrize("scheme", ["telepathy", "proved", "limit", "", "os", "../ipmi"])
+def test_no_driver(scheme: str) -> None:
+    with pytest.raises(ConfigError, match=f"no driver for {scheme}://") as unknown:
+        find_driver(scheme)
+    assert "ipmi" in unknown.value.fix
+
+
+def test_scheme_is_judged_before_the_password_is_read() -> None:
+    host: Any = SimpleNamespace(power=SimpleNamespace(scheme="telepathy"))
+    with pytest.raises(ConfigError, match="telepathy"):
+        make_power(host)
