@@ -103,3 +103,7 @@ class NotReadyError(ZfsIscsiError):
     """A host did not become ready."""
 
     status = 504
+
+
+class LabError(ZfsIscsiError):
+    """The lab can't be built, or a part of it did not do what it must."""

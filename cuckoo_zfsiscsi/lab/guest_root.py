@@ -1,0 +1,100 @@
+"""The guest's root tree: Debian packages without what no test needs, and our own few files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.lab import packages
+from cuckoo_zfsiscsi.lab.command import run
+
+FILES = Path(__file__).parent / "guest"
+"""What is ours in the guest."""
+PACKAGES = ("samba", "open-iscsi", "busybox-static", "python3")
+LEAVE_OUT = (
+    "debconf",
+    "dpkg",
+    "initramfs-tools",
+    "initramfs-tools-core",
+    "libperl5.36",
+    "linux-base",
+    "perl",
+    "perl-base",
+    "perl-modules-5.36",
+    "procps",
+    "python3-dnspython",
+    "python3-samba",
+    "systemd",
+    "tar",
+    "udev",
+    "usrmerge",
+)
+"""Dependencies of the packages' scripts or of other parts of them: larger than they are useful."""
+EXCLUDE = (
+    "./usr/share/doc",
+    "./usr/share/locale",
+    "./usr/share/man",
+    "./usr/share/i18n",
+    "./usr/share/samba/setup",
+    "./usr/lib/x86_64-linux-gnu/gconv",
+    "./boot/System.map*",
+    "./lib/modules/*/kernel/sound",
+)
+FOLDERS = ("boot", "dev", "guest", "mnt", "proc", "root", "run", "sys", "tmp", "var/log/samba")
+WARM = "import http.server, json, platform, shutil, socketserver, subprocess, tempfile, zipfile"
+"""Compiled now: the guest would compile it anew at every boot, as each disk is new."""
+
+
+def build(root: Path, debs: Path, kernel: packages.Kernel, say: Callable[[str], None]) -> None:
+    """Fill a root tree.
+
+    Args:
+        root: an empty directory.
+        debs: where downloaded packages are kept.
+        kernel: the kernel to put in.
+        say: told what is being done.
+
+    Raises:
+        LabError: apt or a package failed.
+    """
+    say("downloading packages")
+    found = packages.fetch([*PACKAGES, kernel.package], debs)
+    for name in ("bin", "sbin", "lib", "lib64"):  # as base-files does: one /usr
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    say(f"unpacking {len(found)} packages")
+    for name, deb in found.items():
+        if name not in LEAVE_OUT:
+            packages.extract(deb, root, exclude=EXCLUDE)
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    busybox = root / "usr/bin/busybox"
+    if not busybox.exists():
+        raise LabError("the guest's packages have no usr/bin/busybox")
+    for applet in run([str(busybox), "--list"], timeout=10).split():
+        if not any(
+            (root / "usr" / way / applet).is_symlink() or (root / "usr" / way / applet).exists()
+            for way in ("bin", "sbin")
+        ):
+            (root / "usr/bin" / applet).symlink_to("busybox")
+    _configure(root)
+    say("compiling Python's modules")
+    run(
+        ["chroot", str(root), "/usr/bin/python3", "-W", "ignore", "-c", WARM],
+        timeout=120,
+        env={"PYTHONDONTWRITEBYTECODE": ""},
+    )
+
+
+def _configure(root: Path) -> None:
+    (root / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
+    )
+    (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    (root / "etc/samba").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(FILES / "smb.conf", root / "etc/samba/smb.conf")
+    for name in ("init", "epm", "agent.py"):
+        shutil.copyfile(FILES / name, root / "guest" / name)
+        (root / "guest" / name).chmod(0o755)

@@ -1,0 +1,108 @@
+"""Debian packages for the guest, from wherever this machine's own apt gets its packages.
+
+No host is named here: apt's sources, keys, proxies and package lists of the machine are used,
+against an empty database of installed packages, so that the answer is complete in itself.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.lab.command import run
+
+KERNEL = "linux-image-cloud-amd64"
+"""Debian's kernel for virtual machines: the virtio NIC and iBFT, and little else."""
+FIX = "apt-get update, and see that /etc/apt names a Debian mirror"
+TIMEOUT = 300.0
+"""Seconds for one call of apt: a slow mirror, 80 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The kernel that apt would install now."""
+
+    package: str
+    version: str
+
+
+def find_kernel() -> Kernel:
+    """Ask apt; update its lists if it does not know.
+
+    Raises:
+        LabError: there is none.
+    """
+    for attempt in range(2):
+        try:
+            about = run(["apt-cache", "--no-all-versions", "show", KERNEL], timeout=TIMEOUT)
+        except LabError:
+            about = ""
+        if found := re.search(r"^Depends:.*?\b(linux-image-\d\S+) \(= (\S+)\)", about, re.M):
+            return Kernel(*found.groups())
+        if not attempt:
+            run(["apt-get", "update"], timeout=TIMEOUT)
+    raise LabError(f"apt knows no package {KERNEL}", fix=FIX)
+
+
+def fetch(names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Download packages and all that they depend on; what is there already is kept.
+
+    Args:
+        names: packages wanted.
+        folder: where the .deb files stay for the next time.
+
+    Returns:
+        The .deb file of each package, by package name.
+
+    Raises:
+        LabError: apt can't.
+    """
+    (folder / "partial").mkdir(parents=True, exist_ok=True)
+    status = folder / "status"
+    status.touch()
+    apt = ["apt-get", "-q", "-y", "--no-install-recommends"]
+    for option in (
+        f"Dir::State::status={status}",
+        f"Dir::State::extended_states={folder / 'extended_states'}",
+        f"Dir::Cache::archives={folder}",
+        "Debug::NoLocking=1",
+        "APT::Sandbox::User=root",
+    ):
+        apt += ["-o", option]
+    try:
+        run([*apt, "--download-only", "install", *names], timeout=TIMEOUT)
+    except LabError:  # the lists may be older than what the mirror still has
+        run(["apt-get", "update"], timeout=TIMEOUT)
+        run([*apt, "--download-only", "install", *names], timeout=TIMEOUT)
+    plan = run([*apt, "--simulate", "install", *names], timeout=TIMEOUT)
+    debs = {}
+    for name, version, arch in re.findall(r"^Inst (\S+) \((\S+) .*\[(\S+)\]\)", plan, re.M):
+        name = name.partition(":")[0]
+        debs[name] = folder / f"{name}_{version.replace(':', '%3a')}_{arch}.deb"
+        if not debs[name].is_file():
+            raise LabError(f"apt did not download {debs[name].name}", fix=FIX)
+    return debs
+
+
+def extract(deb: Path, root: Path, *, exclude: Sequence[str] = ()) -> None:
+    """Unpack a package's files into a tree, without running its scripts.
+
+    Args:
+        deb: the package.
+        root: the tree; its links of merged-/usr are followed.
+        exclude: patterns of tar, like ./usr/share/doc.
+
+    Raises:
+        LabError: it is damaged, or the disk is full.
+    """
+    tar = ["tar", "-x", "-C", str(root), "--keep-directory-symlink"]
+    tar += [f"--exclude={pattern}" for pattern in exclude]
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as out:
+        done = subprocess.run(tar, stdin=out.stdout, stderr=subprocess.PIPE, check=False)
+    if done.returncode or out.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise LabError(f"{deb.name} can't be unpacked: {said}", fix=f"rm {deb}")

@@ -1,0 +1,82 @@
+"""How QEMU is told to be a physical host: a NIC that boots, 256 MiB, no disk of any kind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.lab import network as net
+from cuckoo_zfsiscsi.lab.machine import Machine
+
+Firmware = Literal["bios", "uefi"]
+
+MEMORY = 256
+"""MiB."""
+OVMF = Path("/usr/share/OVMF")
+FIRMWARE_OPTIONS = {
+    # Everything to the serial console. The NIC's ROM is iPXE itself.
+    "bios": ["-machine", "pc,graphics=off"],
+    # Without a ROM the NIC is booted by UEFI's own PXE, as on most physical hosts
+    "uefi": ["-machine", "pc"],
+}
+
+
+def create(
+    state: Path,
+    number: int,
+    firmware: Firmware,
+    network: net.Network,
+    *,
+    extra: Sequence[str] = (),
+    memory: int = MEMORY,
+) -> Machine:
+    """Make the emulated host of this number, powered off.
+
+    Args:
+        state: its directory, made here; one that exists is used again.
+        number: 1, 2, ...: decides about its MAC and its port, see lab.network.
+        firmware: what starts it.
+        network: what it is plugged into, whoever switches it on.
+        extra: more arguments for QEMU.
+        memory: MiB.
+
+    Raises:
+        LabError: no UEFI firmware on this machine.
+    """
+    machine = Machine(state)
+    machine.state.mkdir(parents=True, exist_ok=True)
+    at = machine.state
+    nic = f"virtio-net-pci,netdev=boot,mac={net.mac(number)},bootindex=1"
+    argv = [
+        *network.prefix,
+        "qemu-system-x86_64",
+        "-name",
+        f"host{number}",
+        *FIRMWARE_OPTIONS[firmware],
+    ]
+    argv += ["-accel", "tcg,thread=single", "-smp", "1", "-m", str(memory)]
+    argv += ["-nodefaults", "-display", "none", "-vga", "none", "-boot", "order=n"]
+    argv += ["-uuid", f"00000000-0000-4000-8000-{number:012d}"]
+    argv += ["-serial", f"file:{at / 'console'}"]
+    argv += ["-qmp", f"unix:{at / 'qmp'},server=on,wait=off"]
+    argv += ["-daemonize", "-pidfile", str(at / "pid")]
+    tap = net.tap(number)
+    argv += ["-netdev", f"tap,id=boot,ifname={tap},script=no,downscript=no"]
+    if firmware == "uefi":
+        nic += ",romfile="
+        variables = at / "uefi-variables.fd"
+        try:
+            if not variables.exists():
+                shutil.copyfile(OVMF / "OVMF_VARS_4M.fd", variables)
+        except FileNotFoundError as error:
+            raise LabError(f"{error.filename} is missing", fix="apt-get install ovmf") from None
+        code = OVMF / "OVMF_CODE_4M.fd"
+        argv += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}"]
+        argv += ["-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
+    argv += ["-device", nic, *extra]
+    (at / "argv.json").write_text(json.dumps(argv))
+    return machine
