@@ -13,7 +13,7 @@ from cuckoo_zfsiscsi import __version__
 from cuckoo_zfsiscsi.cli.output import DEFAULT_CONF
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 
-GROUPS: tuple[str, ...] = ("check", "hosts", "serve", "power", "probe")
+GROUPS: tuple[str, ...] = ("check", "image", "hosts", "serve", "power", "probe")
 """Modules of this package; each has register(app)."""
 
 app = typer.Typer(

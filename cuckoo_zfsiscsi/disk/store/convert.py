@@ -22,6 +22,7 @@ from cuckoo_zfsiscsi.disk.store.guard import full
 from cuckoo_zfsiscsi.errors import DiskError, ImageError
 from cuckoo_zfsiscsi.progress import Progress, silent
 
+QEMU_IMG = "qemu-img"
 SECTOR = 512
 _EXTERNAL_DATA = 1 << 2  # qcow2's incompatible feature bits, docs/interop/qcow2.txt of QEMU
 _PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
@@ -132,7 +133,7 @@ def _run(
     """Run qemu-img to its end, or kill it; return what it printed."""
     try:
         process = subprocess.Popen(
-            ["qemu-img", *arguments],
+            [QEMU_IMG, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -171,7 +172,9 @@ def _output(process: subprocess.Popen[bytes], deadline: Deadline, what: str) -> 
 
 def _failure(path: Path, arguments: Sequence[str], printed: bytes) -> DiskError:
     lines = re.split(rb"[\r\n]+", printed.strip())
-    words = [line.decode("utf-8", "replace") for line in lines if not _PERCENT.search(line)]
+    words = [
+        line.decode("utf-8", "replace") for line in lines if line and not _PERCENT.search(line)
+    ]
     last = words[-1].removeprefix("qemu-img: ") if words else "no reason given"
     if "No space left on device" in last or "Disk quota exceeded" in last:
         return full(Path(arguments[-1]).parent)

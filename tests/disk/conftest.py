@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store.facts import unprotect
+from cuckoo_zfsiscsi.disk.store.file import FileStore
+from tests.disk.content import make_raw, seal
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    return Deadline(60)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """Return a place for a store; nothing in it stays immutable."""
+    path = tmp_path / "store"
+    yield path
+    for raw in path.glob("images/*/*.raw"):
+        unprotect(raw)
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[FileStore]:
+    store = FileStore(root)
+    store.open()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def win10(store: FileStore, tmp_path: Path) -> Path:
+    """Put a sealed image win10@1 into the store; return its source."""
+    source = make_raw(tmp_path / "win10.raw")
+    seal(store, "win10", source)
+    return source
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """Return a file system of 8 MiB."""
+    path = tmp_path / "tiny"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+@pytest.fixture(scope="session")
+def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a file system with reflinks, of 256 MiB."""
+    base = tmp_path_factory.mktemp("btrfs")
+    device, path = base / "device", base / "mounted"
+    path.mkdir()
+    device.touch()
+    os.truncate(device, 256 * MIB)
+    subprocess.run(["mkfs.btrfs", "-q", "-m", "single", device], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "loop", device, path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+    device.unlink()

@@ -1,0 +1,51 @@
+"""Disk files for tests, and short ways to common states."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store import Disk, Image
+from cuckoo_zfsiscsi.disk.store.file import FileStore
+from cuckoo_zfsiscsi.progress import silent
+
+MIB = 1 << 20
+
+
+def make_raw(path: Path, size: int = 5 * MIB) -> Path:
+    """Write a disk file: data at both ends, a hole between them."""
+    with path.open("wb") as file:
+        file.write(os.urandom(min(MIB, size)))
+        file.seek(max(0, size - 65536))
+        file.write(os.urandom(min(65536, size)))
+    return path
+
+
+def seal(store: FileStore, name: str, source: Path) -> Image:
+    image = store.import_image(name, source, deadline=Deadline(60), progress=silent)
+    return store.seal(image.ref, deadline=Deadline(60), progress=silent)
+
+
+def spare(store: FileStore, host: str = "pc1", image: str = "win10") -> Disk:
+    return store.make_spare(host, image, deadline=Deadline(60), progress=silent)
+
+
+def swap(store: FileStore, host: str = "pc1", image: str = "win10") -> Disk:
+    return store.swap(host, image, deadline=Deadline(60))
+
+
+def prove(store: FileStore, disk: Disk) -> None:
+    store.prove(disk, deadline=Deadline(60))
+
+
+def poke(path: Path, offset: int, data: bytes = b"infected") -> None:
+    """Write into a file, as a guest does."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def files(path: Path) -> set[str]:
+    """Return every file below a directory, by its relative path."""
+    return {str(found.relative_to(path)) for found in path.rglob("*") if found.is_file()}
