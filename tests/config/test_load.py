@@ -157,6 +157,14 @@ def test_outlets_of_one_device(tmp_path: Path) -> None:
     assert read(tmp_path, ports).host("pc2").power.port == 6232
 
 
+def test_two_sections_misspelt(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, edit(("[storage]", "[strage]"), ("[netboot]", "[net-boot]")))
+    assert [(m.section, m.fix) for m in found] == [
+        ("strage", "did you mean [storage]?"),
+        ("net-boot", "did you mean [netboot]?"),
+    ]
+
+
 def test_empty_file(tmp_path: Path) -> None:
     assert [m.section for m in mistakes(tmp_path, "")] == ["zfsiscsi", "storage", "netboot"]
 

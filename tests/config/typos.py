@@ -76,6 +76,7 @@ TYPOS: dict[str, tuple[tuple[str, str], str, str, str, str]] = {
     "iqn": (("iqn.2026-01", "iqn.2026-13"), "storage", "iqn", "iSCSI name", "iqn = iqn."),
     "iqn in upper case": (("org.example", "org.Example"), "storage", "iqn", "lower case", "iqn = iqn."),
     "store": (("[netboot]", "store = zfs\n[netboot]"), "storage", "store", "must be 'file'", "file"),
+    "tftp_root": (("address = ", "tftp_root = /srv/my files\naddress = "), "netboot", "tftp_root", "dnsmasq", "/usr/lib/ipxe"),
     "boot_file": (("arch = x64", "arch = x64\nboot_file = ../snponly.efi"), "pc1", "boot_file", "inside tftp_root", "snponly"),
     "name that is taken": (("machines = pc1,pc2", "machines = pc1,pc2,refresh"), "zfsiscsi", "machines", "taken", "pc-refresh"),
 }  # fmt: skip
