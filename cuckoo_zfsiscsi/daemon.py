@@ -35,6 +35,7 @@ class Daemon:
         on_line: called in a thread of ours with each line that it prints; by default logged.
         error: class of the errors raised.
         install: how to install the program, for the message when it is missing.
+        fix: what to look at when it ends at its start.
         grace: seconds between SIGTERM and SIGKILL.
     """
 
@@ -47,6 +48,7 @@ class Daemon:
         on_line: Callable[[str], None] | None = None,
         error: type[ZfsIscsiError] = ZfsIscsiError,
         install: str = "",
+        fix: str = "",
         grace: float = GRACE,
     ) -> None:
         self.name = Path(argv[0]).name
@@ -56,6 +58,7 @@ class Daemon:
         self._on_line = on_line or (lambda line: log.info("%s: %s", self.name, line))
         self._error = error
         self._install = install
+        self._fix = fix
         self._grace = grace
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -114,10 +117,12 @@ class Daemon:
             raise
         if not self.alive():
             self.stop(Deadline(GRACE))  # reads its last words
-            raise self._error(f"{self.name} ended with status {process.returncode}: {self.tail}")
+            raise self._error(
+                f"{self.name} ended with status {process.returncode}: {self.tail}", fix=self._fix
+            )
 
     def stop(self, deadline: Deadline) -> None:
-        """End it: SIGTERM, then SIGKILL when GRACE or the deadline is over. May be called again.
+        """End it: SIGTERM, then SIGKILL when grace or deadline is over. May be called again.
 
         Raises:
             error (the class given): it survives SIGKILL.

@@ -102,8 +102,10 @@ def test_missing_program(tmp_path: Path) -> None:
 
 
 def test_death_while_starting_quotes_its_last_words(make: Make) -> None:
-    with pytest.raises(NetbootError, match="status 3: bad port"):
-        make("echo bad port; exit 3", error=NetbootError).start(Deadline(5), ready=lambda: False)
+    child = make("echo bad port; exit 3", error=NetbootError, fix="ss -ltn")
+    with pytest.raises(NetbootError, match="status 3: bad port") as caught:
+        child.start(Deadline(5), ready=lambda: False)
+    assert caught.value.fix == "ss -ltn"
 
 
 def test_never_ready_is_ended(make: Make) -> None:
@@ -136,10 +138,7 @@ def test_one_that_ignores_sigterm_is_killed(make: Make) -> None:
     assert not child.alive()
 
 
-def test_a_left_over_is_ended_also_without_a_pid_file(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(daemon, "GRACE", 0.3)
+def test_a_left_over_is_ended_also_without_a_pid_file(make: Make, tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, os\n"
         "from cuckoo_zfsiscsi.daemon import Daemon\nfrom cuckoo_zfsiscsi.deadline import Deadline\n"
@@ -159,7 +158,7 @@ def test_a_left_over_is_ended_also_without_a_pid_file(
     (tmp_path / "d.pid").unlink()
     other = Daemon(["sleep", "60"], tmp_path / "other.pid")
     other.start(Deadline(5))
-    make("exec sleep 60").start(Deadline(5))
+    make("exec sleep 60", grace=0.3).start(Deadline(5))
     assert gone(old)
     assert other.alive(), "only those with the same pid file are ended"
     other.stop(Deadline(5))
@@ -178,5 +177,5 @@ def test_what_can_not_be_killed_is_told(make: Make, monkeypatch: pytest.MonkeyPa
         with pytest.raises(NetbootError, match="can't be killed"):
             child.stop(Deadline(1))
         with pytest.raises(ZfsIscsiError, match=f"process {pid}, can't be killed"):
-            make("exec sleep 60").start(Deadline(5))
+            make("exec sleep 60", grace=0.05).start(Deadline(5))
     assert child.alive()

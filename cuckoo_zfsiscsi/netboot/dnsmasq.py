@@ -20,9 +20,11 @@ INSTALL = "apt install dnsmasq-base"
 TEST_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
 
-# The lines of dnsmasq 2.90; the file's name is last but one, so that it can't pretend an address.
-DHCP_LINE = re.compile(r"dnsmasq-dhcp: (?:\d+ )?DHCPACK\([^)]*\) \S+ ([0-9a-f:]{17})\b")
-TFTP_LINE = re.compile(r"dnsmasq-tftp: sent .* to (\S+)$")
+# Lines of dnsmasq 2.90. What a client can choose stands where it can't pass for an address.
+STARTED_LINE = re.compile(r"dnsmasq\[\d+\]: started, version ")
+DHCP_LINE = re.compile(r"dnsmasq-dhcp(?:\[\d+\])?: (?:\d+ )?DHCPACK\([^)]*\) \S+ ([0-9a-f:]{17})\b")
+TFTP_LINE = re.compile(r"dnsmasq-tftp(?:\[\d+\])?: sent .* to (\S+)$")
+STARTED_LINE = re.compile(r"dnsmasq(?:\[\d+\])?: started\b")
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +72,13 @@ class Dnsmasq:
         self._file = config.zfsiscsi.run_dir / "dnsmasq.conf"
         self._serving = threading.Event()
         self._daemon = Daemon(
-            ["dnsmasq", "--keep-in-foreground", "--log-facility=-", "--pid-file",
+            ["dnsmasq", "--keep-in-foreground", "--log-facility=-", "--pid-file=",
              f"--conf-file={self._file}"],
             config.zfsiscsi.run_dir / "dnsmasq.pid",
             on_line=self._read,
             error=NetbootError,
             install=INSTALL,
+            fix="who has its ports? ss -lunp 'sport = :67 or sport = :69'",
         )  # fmt: skip
 
     def open(self, deadline: Deadline) -> None:
@@ -108,7 +111,7 @@ class Dnsmasq:
     def _read(self, line: str) -> None:
         at = time.monotonic()
         log.info("%s", line)
-        if line.startswith("dnsmasq: started"):
+        if STARTED_LINE.match(line):
             self._serving.set()
         elif acked := DHCP_LINE.match(line):
             self._tell(self._by_mac.get(acked[1]), "dhcp", at)

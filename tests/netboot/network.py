@@ -1,0 +1,119 @@
+"""A boot network of the test's own: two network namespaces and a wire between them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Options = dict[int, bytes]
+
+
+@contextmanager
+def inside(namespace: Path) -> Iterator[None]:
+    """Move this thread, and the children that it starts, to a network namespace."""
+    with Path("/proc/thread-self/ns/net").open() as before, namespace.open() as there:
+        assert _libc.setns(there.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        try:
+            yield
+        finally:
+            assert _libc.setns(before.fileno(), CLONE_NEWNET) == 0
+
+
+@dataclass(frozen=True)
+class Network:
+    """`boot0` in the namespace of the server, `nic0` in that of the hosts."""
+
+    server: Path
+    hosts: Path
+
+    def run(self, namespace: Path, command: str) -> str:
+        with inside(namespace):
+            return subprocess.run(
+                command.split(), check=True, stdout=subprocess.PIPE, text=True, timeout=20
+            ).stdout
+
+
+@contextmanager
+def make_network(name: str) -> Iterator[Network]:
+    names = [f"{name}{end}" for end in "sh"]
+    net = Network(*(Path("/run/netns") / one for one in names))
+    try:
+        for one in names:
+            subprocess.run(["ip", "netns", "add", one], check=True)
+            with inside(Path("/run/netns") / one):
+                Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
+                subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        net.run(net.server, f"ip link add boot0 type veth peer nic0 netns {names[1]}")
+        net.run(net.server, "ip addr add 10.99.0.1/24 dev boot0")
+        net.run(net.server, "ip link set boot0 up")
+        net.run(net.hosts, "ip link set nic0 up")
+        yield net
+    finally:
+        for one in names:
+            subprocess.run(["ip", "netns", "del", one], check=False)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A DHCP server's answer."""
+
+    kind: int
+    """2 offer, 5 ack, 6 nak."""
+    ip: str
+    boot_file: str
+    options: Options
+
+
+class DhcpClient:
+    """Just enough of a PXE ROM (RFC 2131, RFC 4578): one packet there, one back."""
+
+    def __init__(self, net: Network) -> None:
+        with inside(net.hosts):
+            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"nic0")
+        self.socket.bind(("", 68))
+
+    def ask(self, mac: str, kind: int, options: Options, patience: float = 3.0) -> Lease | None:
+        """Send DISCOVER (1) or REQUEST (3); None when nobody answers."""
+        number = os.urandom(4)
+        head = struct.pack("!BBBB4sHH16x", 1, 1, 6, 0, number, 0, 0x8000)
+        body = head + bytes.fromhex(mac.replace(":", "")).ljust(16 + 192, b"\0")
+        options = {53: bytes([kind]), 55: bytes([1, 3, 6, 15, 51, 54, 66, 67, 175]), **options}
+        packed = b"".join(bytes([code, len(data)]) + data for code, data in options.items())
+        self.socket.settimeout(patience)
+        self.socket.sendto(body + b"\x63\x82\x53\x63" + packed + b"\xff", ("255.255.255.255", 67))
+        while True:
+            try:
+                answer = self.socket.recv(2000)
+            except TimeoutError:
+                return None
+            if answer[4:8] == number:
+                return parse(answer)
+
+
+def parse(answer: bytes) -> Lease:
+    options, rest = {}, answer[240:]
+    while rest and rest[0] != 255:
+        if rest[0] == 0:
+            rest = rest[1:]
+            continue
+        options[rest[0]] = rest[2 : 2 + rest[1]]
+        rest = rest[2 + rest[1] :]
+    file = options.get(67) or answer[108:236]
+    return Lease(
+        options[53][0],
+        socket.inet_ntoa(answer[16:20]),
+        file.split(b"\0")[0].decode(),
+        options,
+    )
