@@ -12,6 +12,7 @@ from cuckoo_zfsiscsi.cape.client import ServiceError
 from cuckoo_zfsiscsi.cli.hosts import make_client
 from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import PowerError
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.power.connect import make_power
 
@@ -38,8 +39,7 @@ def power(
     one = conf.host(host)
     via = "service"
     try:
-        answer = make_client(conf).power(host, action.value, one.power_timeout)
-        state = PowerState(answer["power"])
+        state = _by_service(conf, one, action)
     except ServiceError as error:
         if error.title not in NO_ANSWER:
             raise
@@ -49,6 +49,17 @@ def power(
         print_json({"host": host, "power": state.value, "via": via})
     else:
         typer.echo(f"{host}: power is {state.value}")
+
+
+def _by_service(conf: config.Config, host: config.HostConfig, action: Action) -> PowerState:
+    answer = make_client(conf).power(host.label, action.value, host.power_timeout)
+    try:
+        return PowerState(answer.get("power"))
+    except ValueError:
+        raise PowerError(
+            f"{host.label}: the service at {conf.zfsiscsi.service} tells no power state",
+            fix="is it of the same version? zfsiscsi --version",
+        ) from None
 
 
 def _directly(host: config.HostConfig, action: Action) -> PowerState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Annotated
 
 import typer
@@ -32,17 +32,18 @@ def probe(
 ) -> None:
     """Ask a guest's RPC and agent; print both answers as JSON. Exit code 0: both are right."""
     cancel = Cancel()
+    deadline = Deadline(timeout, cancel)
     with ThreadPoolExecutor(2) as pool:
+        asked = {
+            "rpc": pool.submit(rpc.probe, address, rpc_port, deadline=deadline),
+            "agent": pool.submit(agent.probe, address, agent_port, deadline=deadline),
+        }
         try:
-            deadline = Deadline(timeout, cancel)
-            asked = {
-                "rpc": pool.submit(rpc.probe, address, rpc_port, deadline=deadline),
-                "agent": pool.submit(agent.probe, address, agent_port, deadline=deadline),
-            }
-            answers = {name: future.result() for name, future in asked.items()}
+            wait(asked.values())
         except KeyboardInterrupt:
-            cancel.set("interrupted")
+            cancel.set("interrupted")  # else the pool would wait for the guest
             raise
+    answers = {name: future.result() for name, future in asked.items()}
     print_json({name: dataclasses.asdict(answer) for name, answer in answers.items()})
     if not all(answer.ok for answer in answers.values()):
         raise typer.Exit(1)
