@@ -12,7 +12,7 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.reset import arm
 from cuckoo_zfsiscsi.disk.store import Disk, Store
 from cuckoo_zfsiscsi.disk.target import Export, Target
-from cuckoo_zfsiscsi.errors import NotReadyError
+from cuckoo_zfsiscsi.errors import DeadlineExceededError, NotReadyError
 from cuckoo_zfsiscsi.netboot.script import render
 from cuckoo_zfsiscsi.power import Power
 from cuckoo_zfsiscsi.readiness import Answer
@@ -92,10 +92,11 @@ class Boot:
         self._report.stages["arm"] = self._power_on - begin
         parts.power.on(deadline=deadline.within(self._config.power_timeout))
         self.note("power")
-        while not self._look(deadline):
-            if deadline.remaining <= POLL:
-                raise self._stalled()
-            deadline.sleep(POLL, f"booting {label}")
+        try:
+            while not self._look(deadline):
+                deadline.sleep(POLL, f"booting {label}")
+        except DeadlineExceededError:
+            raise self._stalled() from None
         self._report.ready = True
 
     def note(self, stage: str, at: float | None = None) -> None:

@@ -91,16 +91,38 @@ def _control_socket(service: str) -> socket.socket:
     if url.scheme != "unix":
         return _listen(url.hostname or "", url.port or 80, "control")
     path = Path(url.path)
-    path.unlink(missing_ok=True)
+    _drop_stale(path)
     listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o117)  # for root and the socket's group alone
     try:
-        before = os.umask(0o117)  # for root and the socket's group alone
         listener.bind(str(path))
-        os.umask(before)
+        listener.listen(128)
     except OSError as error:
         listener.close()
-        raise ServeError(f"can't listen on {path}: {error.strerror}") from None
+        raise ServeError(
+            f"the control listener can't have {path}: {error.strerror}",
+            fix=f"mkdir -p {path.parent}",
+        ) from None
+    finally:
+        os.umask(before)
     return listener
+
+
+def _drop_stale(path: Path) -> None:
+    """Remove the socket of a service that is no more.
+
+    Raises:
+        ServeError: someone listens on it.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except FileNotFoundError:
+            return
+        except OSError:
+            path.unlink()
+            return
+    raise ServeError(f"another service listens on {path}", fix="systemctl status zfsiscsi")
 
 
 def _listen(address: str, port: int, what: str) -> socket.socket:

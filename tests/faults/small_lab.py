@@ -58,8 +58,8 @@ firmware = bios
 power = {power}
 power_password_file = {at}/bmc.password
 power_interval = 0.05
-power_timeout = 8
-boot_timeout = 8
+power_timeout = 4
+boot_timeout = 4
 """
 
 
@@ -114,6 +114,8 @@ class SmallLab:
         """End and remove everything."""
         self.kill()
         self._undo.close()
+        # Sealed images are immutable, also for who cleans up the test's directory.
+        subprocess.run(["chattr", "-R", "-f", "-i", str(self.at)], check=False)
 
     def start(self, *wrapper: str) -> None:
         """Start the service and wait until it answers, or has ended."""
@@ -164,6 +166,12 @@ class SmallLab:
             self.network.run(["curl", "--silent", "--max-time", "5", "-X", method, url])
         )
         return answer
+
+    def fetch_as_guest(self, url: str) -> str:
+        """Return what the host gets under a URL."""
+        prefix = ["nsenter", f"--net=/run/netns/{self._inside}", "--"]
+        argv = [*prefix, "curl", "--silent", "--max-time", "5", url]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
     def processes(self, names: Sequence[str]) -> list[str]:
         """Names of the programs of this lab's service that run now."""

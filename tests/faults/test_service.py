@@ -1,0 +1,210 @@
+"""The service as a whole: what it does with what goes wrong around it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.cape.client import Client, ServiceError
+from cuckoo_zfsiscsi.lab.network import mac
+from tests.faults.small_lab import PASSWORD, SmallLab
+
+
+def fault(lab: SmallLab, text: str) -> None:
+    (lab.machine.state / "fault").write_text(text)
+
+
+def no_fault(lab: SmallLab) -> None:
+    (lab.machine.state / "fault").unlink()
+
+
+def test_sigterm_ends_everything(lab: SmallLab) -> None:
+    lab.start()
+    lab.client.start("pc1", 20.0)
+    assert lab.processes(["tgtd", "dnsmasq"]) == ["dnsmasq", "tgtd"]
+    assert lab.kill(signal.SIGTERM) == 0
+    assert lab.machine.pid is None
+    assert lab.processes(["tgtd", "dnsmasq"]) == []
+
+
+def test_left_over_daemons_are_replaced(lab: SmallLab) -> None:
+    lab.start()
+    lab.client.start("pc1", 20.0)
+    lab.kill(signal.SIGKILL)
+    assert lab.processes(["tgtd", "dnsmasq"]) == ["dnsmasq", "tgtd"]
+    lab.start()
+    lab.wait(lambda: lab.state() == "clean", "the way back to clean")
+    assert lab.processes(["tgtd", "dnsmasq"]) == ["dnsmasq", "tgtd"]
+    assert lab.machine.pid is None
+
+
+def test_two_services_on_one_store(lab: SmallLab, tmp_path: Path) -> None:
+    lab.start()
+    lab.client.start("pc1", 20.0)
+    other = tmp_path / "other.conf"
+    text = lab.conf.read_text().replace("api.sock", "other.sock")
+    text = text.replace(f"run_dir = {tmp_path}/run", f"run_dir = {tmp_path}/other")
+    other.write_text(text.replace("ra_prefix", "boot_port = 8472\nra_prefix"))
+    said = lab.run_cli("--conf", str(other), "serve", code=1)
+    assert said.count("error: ") == 1
+    assert "Traceback" not in said
+    assert str(tmp_path / "store") in said
+    assert lab.state() == "running"
+    assert lab.machine.pid is not None
+
+
+def test_the_same_service_twice(lab: SmallLab) -> None:
+    lab.start()
+    lab.client.start("pc1", 20.0)
+    said = lab.run_cli("serve", code=1)
+    assert "error: " in said
+    assert "Traceback" not in said
+    assert lab.answers(), "the first one's socket was taken away"
+    assert lab.state() == "running"
+
+
+def test_says_off_and_stays_on(lab: SmallLab) -> None:
+    lab.start()
+    lab.client.start("pc1", 20.0)
+    fault(lab, "stuck-on")
+    with pytest.raises(ServiceError, match="quarantined") as caught:
+        lab.client.stop("pc1", 2.0)
+    assert "still on" in str(caught.value)
+    assert "zfsiscsi reset pc1" in str(caught.value)
+    assert lab.state() == "quarantined"
+    with pytest.raises(ServiceError, match="quarantined"):
+        lab.client.start("pc1", 5.0)
+    no_fault(lab)
+    lab.client.reset("pc1")
+    lab.wait(lambda: lab.state() == "clean", "healing")
+    assert lab.client.start("pc1", 20.0)["generation"] > 1
+
+
+def test_says_on_and_stays_off(lab: SmallLab) -> None:
+    lab.start()
+    lab.wait(lambda: lab.state() == "clean", "the first reset")
+    fault(lab, "stuck-off")
+    with pytest.raises(ServiceError, match="still off"):
+        lab.client.start("pc1", 20.0)
+    assert lab.state() == "quarantined"
+
+
+def test_wrong_password(lab: SmallLab, tmp_path: Path) -> None:
+    (tmp_path / "bmc.password").write_text("wrong\n")
+    lab.start()
+    lab.wait(lambda: lab.state() == "quarantined", "the quarantine")
+    reason = str(lab.client.host("pc1")["reason"])
+    assert "password" in reason
+    said = lab.run_cli("power", "pc1", "status", code=1)
+    assert re.search(r"^error: .*10\.98\.0\.11.*password", said, re.MULTILINE)
+    assert "wrong" not in lab.log.read_text().replace("wrong password", "")
+
+
+@pytest.mark.parametrize(("only", "stage"), [("none", "rpc"), ("rpc", "agent")])
+def test_guest_that_does_not_answer(lab: SmallLab, only: str, stage: str) -> None:
+    lab.play("--only", only)
+    lab.start()
+    with pytest.raises(ServiceError, match=f"no {stage}"):
+        lab.client.start("pc1", 25.0)
+    assert lab.state() == "quarantined"
+    assert lab.machine.pid is None
+
+
+def test_guest_that_booted_from_elsewhere(lab: SmallLab) -> None:
+    lab.play("--no-login")
+    lab.start()
+    with pytest.raises(ServiceError, match="not become ready"):
+        lab.client.start("pc1", 25.0)
+    assert lab.machine.pid is None
+
+
+def test_no_golden_image(lab: SmallLab) -> None:
+    lab.conf.write_text(lab.conf.read_text().replace("snapshot = golden", "snapshot = win10"))
+    lab.start()
+    lab.wait(lambda: lab.state() == "quarantined", "the quarantine")
+    reason = str(lab.client.host("pc1")["reason"])
+    assert "win10" in reason
+    assert "zfsiscsi image import" in reason
+
+
+def test_damaged_golden_image(lab: SmallLab, tmp_path: Path) -> None:
+    lab.start()
+    lab.client.start("pc1", 20.0)
+    lab.client.stop("pc1", 20.0)
+    lab.wait(lambda: lab.state() == "clean", "the reset")
+    lab.network.run(["chattr", "-i", str(tmp_path / "store/images/golden/1.raw")])
+    with (tmp_path / "store/images/golden/1.raw").open("r+b") as image:
+        image.write(b"changed")
+    with pytest.raises(ServiceError, match="golden@1"):
+        lab.client.start("pc1", 20.0)
+    assert lab.machine.pid is None
+
+
+def test_image_in_use_is_not_deleted(lab: SmallLab) -> None:
+    lab.start()
+    lab.wait(lambda: lab.state() == "clean", "the first reset")
+    said = lab.run_cli("image", "delete", "golden@1", code=1)
+    assert "pc1" in said
+    assert lab.client.start("pc1", 20.0)["image"] == "golden@1"
+
+
+def test_secrets_stay_secret(lab: SmallLab, tmp_path: Path) -> None:
+    """Neither password nor CHAP secret in argv, environment of others, log, or an open file."""
+    lab.start()
+    lab.wait(lambda: lab.state() == "clean", "the first reset")
+    seen: set[bytes] = set()
+    done = threading.Event()
+    sampler = threading.Thread(target=sample_argv, args=(lab, seen, done))
+    sampler.start()
+    try:
+        lab.client.start("pc1", 20.0)
+        script = lab.fetch_as_guest(f"http://10.99.0.1:8471/boot.ipxe?mac={mac(1)}")
+        lab.client.stop("pc1", 20.0)
+    finally:
+        done.set()
+        sampler.join()
+    found = re.search(r"^set password (\S+)$", script, re.MULTILINE)
+    assert found
+    secrets = [PASSWORD.encode(), found[1].encode()]
+    assert any(b"ipmitool" in argv for argv in seen), "nothing was sampled"
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert files
+    open_files = [path.read_bytes() for path in files if path.stat().st_mode & 0o077]
+    for place in [*seen, lab.log.read_bytes(), *open_files]:
+        assert not any(secret in place for secret in secrets)
+
+
+def sample_argv(lab: SmallLab, seen: set[bytes], done: threading.Event) -> None:
+    """Collect the arguments of everything that runs in the lab."""
+    while not done.is_set():
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                seen.add(path.read_bytes())
+
+
+def test_boot_scripts_are_for_armed_hosts_alone(lab: SmallLab) -> None:
+    lab.start()
+    lab.wait(lambda: lab.state() == "clean", "the first reset")
+    url = "http://10.99.0.1:8471/boot.ipxe?mac="
+    assert lab.fetch_as_guest(url + mac(1)) == "not found\n"
+    lab.client.start("pc1", 20.0)
+    assert lab.fetch_as_guest(url + mac(1)).startswith("#!ipxe")
+    assert lab.fetch_as_guest(url + mac(2)) == "not found\n"
+    assert lab.network.run(["curl", "--silent", url + mac(1)]) == "not found\n"
+    for path in ("/", "/docs", "/v1/hosts", "/openapi.json", "/boot.ipxe"):
+        assert lab.fetch_as_guest(f"http://10.99.0.1:8471{path}") == "not found\n"
+    lab.client.stop("pc1", 20.0)
+    assert lab.fetch_as_guest(url + mac(1)) == "not found\n"
+    assert "not armed" in lab.log.read_text()
+
+
+def test_unix_socket_is_for_root_alone(lab: SmallLab, tmp_path: Path) -> None:
+    lab.start()
+    assert stat.S_IMODE((tmp_path / "api.sock").stat().st_mode) & 0o007 == 0
+    assert Client(f"unix://{tmp_path}/api.sock").hosts()
