@@ -26,6 +26,12 @@ class Finding:
         return f"{self.where}: {self.what}{fix}"
 
 
-def failed(where: str, error: ZfsIscsiError) -> Finding:
-    """Return the finding of an error."""
-    return Finding("error", where, error.what, error.fix or "look into the service's log")
+def failed(where: str, error: ZfsIscsiError, *, fix: str) -> Finding:
+    """Return the finding of an error.
+
+    Args:
+        where: it happened.
+        error: it.
+        fix: what to do if the error itself does not say.
+    """
+    return Finding("error", where, error.what, error.fix or fix)

@@ -27,7 +27,7 @@ def check_images(config: Config, store: Store) -> Iterator[Finding]:
         try:
             image = store.find_image(host.snapshot)
         except ZfsIscsiError as error:
-            yield failed(where, error)
+            yield failed(where, error, fix="zfsiscsi image list")
         else:
             yield Finding("ok", where, f"{image.ref} is sealed, {image.size / 1e9:.1f} GB")
 
@@ -51,7 +51,7 @@ def _ask_power(host: HostConfig, cancel: Cancel) -> Finding:
     try:
         state = make_power(host).status(deadline=Deadline(seconds, cancel))
     except ZfsIscsiError as error:
-        return failed(where, error)
+        return failed(where, error, fix=f"zfsiscsi power {host.label} status")
     return Finding("ok", where, f"answers, {host.label} is {state.value}")
 
 
@@ -70,4 +70,4 @@ def check_service(config: Config) -> Finding:
         hosts = client.hosts()
     except ServiceError as error:
         return Finding("info", where, error.what, error.fix or "zfsiscsi serve")
-    return Finding("info", where, f"runs and has {len(hosts)} hosts")
+    return Finding("info", where, f"runs, with {len(hosts)} host{'' if len(hosts) == 1 else 's'}")

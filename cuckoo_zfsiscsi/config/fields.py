@@ -93,6 +93,10 @@ def _parse_power(value: object) -> object:
     return PowerUrl.parse(value) if isinstance(value, str) else value
 
 
+def _write_power(value: PowerUrl) -> str:
+    return str(value)
+
+
 def _off(value: object) -> object:
     return None if value == "off" else value
 
@@ -115,7 +119,7 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 PlainPath = Annotated[Path, AfterValidator(_absolute), AfterValidator(_plain)]
 BootFile = Annotated[str, AfterValidator(_parse_boot_file)]
 Switch = Annotated[bool, BeforeValidator(_parse_bool)]
-Power = Annotated[PowerUrl, BeforeValidator(_parse_power), PlainSerializer(str)]
+Power = Annotated[PowerUrl, BeforeValidator(_parse_power), PlainSerializer(_write_power)]
 Address = Annotated[IPv4Address, AfterValidator(network.check_address)]
 OwnAddress = Annotated[IPv4Interface, AfterValidator(network.check_own_address)]
 UlaPrefix = Annotated[IPv6Network | None, BeforeValidator(_off), AfterValidator(network.check_ula)]

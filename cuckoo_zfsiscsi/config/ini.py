@@ -87,6 +87,11 @@ def _read_text(path: Path) -> str:
         raise ConfigError(
             f"{path} line {line} is not UTF-8 text", fix=f"sed -n {line}p {path} | cat -A"
         ) from None
+    if text.startswith("\ufeff"):
+        raise ConfigError(
+            f"{path} begins with a byte order mark, which CAPE can't read",
+            fix=f"sed -i '1s/^\\xef\\xbb\\xbf//' {quote(str(path))}",
+        )
     return text.replace("\0", "?")
 
 

@@ -69,7 +69,7 @@ def check_section(
         if key in checked.given:
             _check_value(model, section, key, checked)
         elif not info.is_required():
-            checked.values[key] = info.get_default(call_default_factory=True, validated_data={})
+            checked.values[key] = info.default  # there is no default_factory
         elif key not in checked.wrong:
             fix = f"add a line to [{section}]: {_example(key, info)}"
             checked.mistakes.append(Mistake(section, key, "", "this key is missing", fix))

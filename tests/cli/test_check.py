@@ -167,7 +167,7 @@ def test_online(
     assert found[f"[zfsiscsi] service = {service}"] == {
         "level": "info",
         "where": f"[zfsiscsi] service = {service}",
-        "what": "runs and has 2 hosts",
+        "what": "runs, with 2 hosts",
         "fix": "",
     }
     assert "13 s" in found["[netboot] ra_prefix"]["what"]

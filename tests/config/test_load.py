@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from ipaddress import IPv4Address, IPv4Interface, IPv6Network
 from pathlib import Path
 
@@ -186,3 +187,12 @@ def test_file_that_is_not_text(tmp_path: Path) -> None:
     path.write_bytes(b"[zfsiscsi]\nmachines = pc\xff\n")
     with pytest.raises(ConfigError, match="line 2 is not UTF-8"):
         load(path, environ={})
+
+
+def test_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "zfsiscsi.conf"
+    path.write_text(GOOD, encoding="utf-8-sig")
+    with pytest.raises(ConfigError, match="byte order mark") as caught:
+        load(path, environ={})
+    subprocess.run(caught.value.fix, shell=True, check=True)  # noqa: S602 - the fix must work
+    assert load(path, environ={}).hosts
