@@ -148,7 +148,7 @@ class Boot:
         wanted = [*STAGES[:-2], *self._parts.probes]
         reached = max((wanted.index(stage) for stage in stages if stage in wanted), default=-1)
         missing = wanted[min(reached + 1, len(wanted) - 1)]
-        what = f"{host} did not become ready in {self._config.boot_timeout:.0f} s: no {missing}"
+        what = f"{host} did not become ready in {self._config.boot_timeout:g} s: no {missing}"
         if missing == "login" and self._answers():
             what += ", though the guest answers: it booted from something else than its disk"
         fix = HINTS[missing].format(host=host, firmware=self._config.firmware)

@@ -1,0 +1,126 @@
+"""The subcommands that ask the service, over a unix socket, with a host that fails on command."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+import uvicorn
+
+from cuckoo_zfsiscsi.cli import run
+from cuckoo_zfsiscsi.service.api import make_api
+from cuckoo_zfsiscsi.service.host import Host
+from cuckoo_zfsiscsi.service.report import State
+from tests.service.conftest import EXAMPLE, Make, make, world
+from tests.service.fakes import World
+from tests.service.test_api import OneHost
+from tests.service.waiting import quiet
+
+if TYPE_CHECKING:
+    from cuckoo_zfsiscsi.service.fleet import Fleet
+
+__all__ = ["make", "world"]  # fixtures
+
+Cli = Callable[..., int]
+
+
+@pytest.fixture
+def host(make: Make) -> Host:
+    made = make()
+    quiet(made, State.CLEAN)
+    return made
+
+
+@pytest.fixture
+def cli(host: Host, tmp_path: Path) -> Iterator[Cli]:
+    """Return the command line of a service that runs."""
+    socket = tmp_path / "api.sock"
+    conf = tmp_path / "zfsiscsi.conf"
+    text = EXAMPLE.read_text().replace("http://127.0.0.1:8470", f"unix://{socket}")
+    conf.write_text(text.replace("token_file =", "# token_file ="))
+    api = make_api(cast("Fleet", OneHost(host)), None)
+    server = uvicorn.Server(uvicorn.Config(api, uds=str(socket), log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield lambda *words: run(["--conf", str(conf), *words])
+    server.should_exit = True
+    thread.join()
+
+
+def test_hosts(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("hosts") == 0
+    shown = capsys.readouterr().out
+    assert "pc1" in shown
+    assert "clean" in shown
+    assert "win10@1" in shown
+    assert cli("hosts", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["state"] == "clean"
+    assert cli("hosts", "pc1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["label"] == "pc1"
+
+
+def test_start_and_stop(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("start", "pc1", "--task", "seven") == 0
+    shown = capsys.readouterr().out
+    assert "pc1 is ready" in shown
+    assert "login" in shown
+    assert cli("hosts", "pc1") == 0
+    shown = capsys.readouterr().out
+    assert "seven" in shown
+    assert "agent" in shown
+    assert cli("stop", "pc1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["run"] is False
+    assert cli("start", "pc1", "--json", "--timeout", "5") == 0
+    assert json.loads(capsys.readouterr().out)["generation"] == 2
+    assert cli("stop", "pc1") == 0
+    assert capsys.readouterr().out.startswith("pc1: ")
+
+
+def test_reset_and_maintenance(cli: Cli, host: Host) -> None:
+    assert cli("reset", "pc1") == 0
+    quiet(host, State.CLEAN)
+    assert cli("maintenance", "pc1", "on") == 0
+    quiet(host, State.MAINTENANCE)
+    assert cli("maintenance", "pc1", "off", "--json") == 0
+    quiet(host, State.CLEAN)
+
+
+def test_errors_have_a_fix(
+    cli: Cli, host: Host, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli("start", "pc9") == 1
+    assert "error: " in capsys.readouterr().err
+    world.boots = False
+    assert cli("start", "pc1") == 1
+    said = capsys.readouterr().err
+    assert "not become ready" in said
+    assert "fix: " in said
+    assert cli("hosts") == 0
+    assert "not become ready" in capsys.readouterr().out
+    quiet(host, State.QUARANTINED)
+
+
+def test_no_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conf = tmp_path / "zfsiscsi.conf"
+    socket = tmp_path / "none.sock"
+    text = EXAMPLE.read_text().replace("http://127.0.0.1:8470", f"unix://{socket}")
+    conf.write_text(text.replace("token_file =", "# token_file ="))
+    assert run(["--conf", str(conf), "hosts"]) == 1
+    said = capsys.readouterr().err
+    assert str(socket) in said
+    assert "fix: " in said
+
+
+def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["hosts"], ["serve"]):
+        assert run(["--conf", str(tmp_path / "none.conf"), *command]) == 1
+        said = capsys.readouterr().err
+        assert "none.conf" in said
+        assert "fix: " in said
