@@ -16,6 +16,8 @@ Firmware = Literal["bios", "uefi"]
 
 MEMORY = 256
 """MiB."""
+CPU = "qemu64,+rdrand"
+"""With a source of random numbers, as any CPU of today: without, the guest waits for chance."""
 OVMF = Path("/usr/share/OVMF")
 FIRMWARE_OPTIONS = {
     # Everything to the serial console. The NIC's ROM is iPXE itself.
@@ -58,7 +60,7 @@ def create(
         f"host{number}",
         *FIRMWARE_OPTIONS[firmware],
     ]
-    argv += ["-accel", "tcg,thread=single", "-smp", "1", "-m", str(memory)]
+    argv += ["-accel", "tcg,thread=single", "-cpu", CPU, "-smp", "1", "-m", str(memory)]
     argv += ["-nodefaults", "-display", "none", "-vga", "none", "-boot", "order=n"]
     argv += ["-uuid", f"00000000-0000-4000-8000-{number:012d}"]
     argv += ["-serial", f"file:{at / 'console'}"]
