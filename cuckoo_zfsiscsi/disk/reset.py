@@ -51,6 +51,7 @@ def reset(
 
     @contextlib.contextmanager
     def step(name: str) -> Iterator[None]:
+        deadline.check(f"the reset of {host}")
         on_step(name)
         begin = time.monotonic()
         yield

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store.facts import unprotect
 from cuckoo_zfsiscsi.disk.store.file import FileStore
-from tests.disk.content import make_raw, seal
+from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
+from tests.disk.content import make_raw, make_target, seal
 
 MIB = 1 << 20
 
@@ -68,3 +70,18 @@ def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield path
     subprocess.run(["umount", path], check=True)
     device.unlink()
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """Return a directory whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="zr") as name:
+        yield Path(name) / "run"
+
+
+@pytest.fixture
+def target(run_dir: Path) -> Iterator[TgtTarget]:
+    target = make_target(run_dir)
+    target.open(deadline=Deadline(20))
+    yield target
+    target.close()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Disk, Image
 from cuckoo_zfsiscsi.disk.store.file import FileStore
+from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 from cuckoo_zfsiscsi.progress import silent
+from tests.iscsi import free_port
 
 MIB = 1 << 20
 
@@ -49,3 +52,10 @@ def poke(path: Path, offset: int, data: bytes = b"infected") -> None:
 def files(path: Path) -> set[str]:
     """Return every file below a directory, by its relative path."""
     return {str(found.relative_to(path)) for found in path.rglob("*") if found.is_file()}
+
+
+def make_target(run_dir: Path, port: int = 0) -> TgtTarget:
+    """Return a target on 127.0.0.1, on a free port by default."""
+    portal = IPv4Address("127.0.0.1")
+    port = port or free_port()
+    return TgtTarget(portal=portal, port=port, iqn="iqn.2017-10.test.disk", run_dir=run_dir)

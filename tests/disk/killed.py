@@ -13,7 +13,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from cuckoo_zfsiscsi.daemon import Daemon
@@ -24,7 +23,7 @@ from cuckoo_zfsiscsi.disk.store.file import FileStore
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 from cuckoo_zfsiscsi.errors import UnprovenDiskError
 from cuckoo_zfsiscsi.progress import silent
-from tests.disk.content import files, make_raw, prove, seal, spare, swap
+from tests.disk.content import files, make_raw, make_target, prove, seal, spare, swap
 from tests.iscsi import free_port
 
 STEPS = {
@@ -56,10 +55,7 @@ class Scene:
 
     def target(self) -> TgtTarget:
         """Return the target of the next service."""
-        run_dir, portal = self.base / "run", IPv4Address("127.0.0.1")
-        return TgtTarget(
-            portal=portal, port=self.port, iqn="iqn.2017-10.test:kill", run_dir=run_dir
-        )
+        return make_target(self.base / "run", self.port)
 
     def check(self) -> None:
         """Be the next service: nothing doubtful is proven, and a reset comes out clean."""
