@@ -57,7 +57,9 @@ def inspect(path: Path, *, deadline: Deadline) -> Source:
         with path.open("rb") as file:
             head = file.read(4096)
     except OSError as error:
-        raise ImageError(f"can't read {path}: {error.strerror}") from None
+        raise ImageError(
+            f"can't read {path}: {error.strerror}", fix="name a raw, qcow2, vhdx or vmdk file"
+        ) from None
     kind = _detect(path, head)
     info = json.loads(_run(path, ["info", "--output=json", "-f", kind, str(path)], deadline))
     if "backing-filename" in info:
