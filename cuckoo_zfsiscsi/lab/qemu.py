@@ -53,18 +53,14 @@ def create(
     machine.state.mkdir(parents=True, exist_ok=True)
     at = machine.state
     nic = f"virtio-net-pci,netdev=boot,mac={net.mac(number)},bootindex=1"
-    argv = [
-        *network.prefix,
-        "qemu-system-x86_64",
-        "-name",
-        f"host{number}",
-        *FIRMWARE_OPTIONS[firmware],
-    ]
+    # From its directory: a socket's path may have 107 bytes at most (unix(7))
+    argv = [*network.prefix, "env", "-C", str(at), "qemu-system-x86_64"]
+    argv += ["-name", f"host{number}", *FIRMWARE_OPTIONS[firmware]]
     argv += ["-accel", "tcg,thread=single", "-cpu", CPU, "-smp", "1", "-m", str(memory)]
     argv += ["-nodefaults", "-display", "none", "-vga", "none", "-boot", "order=n"]
     argv += ["-uuid", f"00000000-0000-4000-8000-{number:012d}"]
     argv += ["-serial", f"file:{at / 'console'}"]
-    argv += ["-qmp", f"unix:{at / 'qmp'},server=on,wait=off"]
+    argv += ["-qmp", "unix:qmp,server=on,wait=off"]
     argv += ["-daemonize", "-pidfile", str(at / "pid")]
     tap = net.tap(number)
     argv += ["-netdev", f"tap,id=boot,ifname={tap},script=no,downscript=no"]
