@@ -6,13 +6,14 @@ from urllib.parse import quote
 
 from cuckoo_zfsiscsi.cape.transport import (
     CONNECT_TIMEOUT,
+    MARGIN,
     READ_TIMEOUT,
     Json,
     ServiceError,
     Transport,
 )
 
-__all__ = ["Client", "Json", "ServiceError"]
+__all__ = ["MARGIN", "Client", "Json", "ServiceError"]
 
 
 class Client:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from cuckoo_zfsiscsi.cape.unixsocket import UnixAdapter
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
@@ -21,6 +22,8 @@ MARGIN = 10.0
 """Seconds that the service has beyond the timeout that it was asked to keep, to say so itself."""
 MAX_ANSWER = 4 << 20
 """Bytes: more than any answer of the service, for thousands of hosts."""
+
+UNREACHABLE = "service unreachable"
 
 Json = dict[str, Any]
 
@@ -44,6 +47,11 @@ class ServiceError(ZfsIscsiError):
         named = not host or self.detail.startswith(host)
         super().__init__(self.detail if named else f"{host}: {self.detail}", fix=fix)
         self.status = status
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether nobody answered, so that asking again later may help."""
+        return not self.status and self.title == UNREACHABLE
 
 
 class _Bearer(requests.auth.AuthBase):
@@ -121,7 +129,7 @@ class Transport:
         Raises:
             ServiceError: anything else than an answer of success.
         """
-        patience = max(self._read_timeout, wait + MARGIN)
+        patience = max(self._read_timeout, wait + MARGIN if wait else 0.0)
         try:
             with requests.Session() as session:
                 session.trust_env = False  # no proxy, no .netrc, from CAPE's environment
@@ -132,17 +140,17 @@ class Transport:
                     self._base + path,
                     json=body,
                     auth=self._auth,
-                    headers={"Accept": "application/json"},
+                    headers={"Accept": "application/json", "Accept-Encoding": "identity"},
                     timeout=(self._connect_timeout, patience),
                     allow_redirects=False,  # the token goes nowhere else
                     stream=True,
                 ) as response:
                     text = self._read(response, time.monotonic() + patience, host)
-        except requests.ReadTimeout:
+        except (requests.ReadTimeout, ReadTimeoutError):
             raise self._silent(patience, host) from None
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             raise ServiceError(
-                "service unreachable",
+                UNREACHABLE,
                 f"no answer of the service at {self.service}: {_reason(error)}",
                 fix="systemctl status zfsiscsi on the storage server; "
                 "check service = in zfsiscsi.conf",
@@ -152,7 +160,9 @@ class Transport:
 
     def _read(self, response: requests.Response, end: float, host: str) -> bytes:
         text = b""
-        for part in response.iter_content(65536):
+        # read1 returns what is there; urllib3 before 2.2 waits for all that was asked for.
+        read = getattr(response.raw, "read1", response.raw.read)
+        while part := read(65536):
             text += part
             if len(text) > MAX_ANSWER:
                 raise self.strange(f"it sent more than {MAX_ANSWER} bytes", host)

@@ -1,0 +1,16 @@
+"""CAPE loads this file as modules/machinery/zfsiscsi.py. It belongs to cuckoo-zfsiscsi."""
+
+from __future__ import annotations
+
+try:
+    from cuckoo_zfsiscsi.cape.machinery import ZfsIscsi
+except ImportError as error:
+    # CAPE only prints an ImportError, and then dies of "KeyError: 0".
+    from lib.cuckoo.common.exceptions import CuckooCriticalError  # type: ignore[import-not-found]
+
+    raise CuckooCriticalError(
+        f"machinery zfsiscsi can't be loaded: {error} (fix: as the user cape, in CAPE's folder, "
+        "/etc/poetry/bin/poetry run pip install cuckoo-zfsiscsi)"
+    ) from error
+
+__all__ = ["ZfsIscsi"]
