@@ -129,7 +129,7 @@ class Transport:
         Raises:
             ServiceError: anything else than an answer of success.
         """
-        patience = max(self._read_timeout, wait + MARGIN if wait else 0.0)
+        patience = wait + MARGIN if wait else self._read_timeout
         try:
             with requests.Session() as session:
                 session.trust_env = False  # no proxy, no .netrc, from CAPE's environment
