@@ -36,6 +36,8 @@ def render(config: Config) -> str:
         NetbootError: a value could change its meaning.
     """
     netboot = config.netboot
+    # iPXE fills in the MAC of netX: the network card that it boots from.
+    script_url = f"http://{netboot.address.ip}:{netboot.boot_port}/boot.ipxe?mac=${{netX/mac}}"
     return render_template(
         "dnsmasq.conf.j2",
         interface=plain("netboot.interface", netboot.interface, r"[A-Za-z0-9_.-]{1,15}"),
@@ -43,7 +45,7 @@ def render(config: Config) -> str:
         netmask=netboot.address.netmask,
         ra_prefix=netboot.ra_prefix.network_address if netboot.ra_prefix else None,
         tftp_root=plain("netboot.tftp_root", netboot.tftp_root, r"/[A-Za-z0-9_./+-]*"),
-        script_url=f"http://{netboot.address.ip}:{netboot.boot_port}/boot.ipxe?mac=${{net0/mac}}",
+        script_url=script_url,
         hosts=[
             {
                 "mac": plain(f"{host.label}.mac", host.mac, r"[0-9a-f:]{17}"),

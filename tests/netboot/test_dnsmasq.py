@@ -27,7 +27,7 @@ IPXE_FEATURES: Options = {175: b"\xeb\x03\x01\x00\x00"}
 BIOS: Options = {60: b"PXEClient:Arch:00000:UNDI:002001", 93: b"\0\0"}
 UEFI7: Options = {60: b"PXEClient:Arch:00007:UNDI:003000", 93: b"\0\x07"}
 UEFI9: Options = {60: b"PXEClient:Arch:00009:UNDI:003000", 93: b"\0\x09"}
-SCRIPT = "http://10.99.0.1:8471/boot.ipxe?mac=${net0/mac}"
+SCRIPT = "http://10.99.0.1:8471/boot.ipxe?mac=${netX/mac}"
 
 Events = list[tuple[str, str, float]]
 
