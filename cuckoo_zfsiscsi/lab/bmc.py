@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from ipaddress import IPv4Address
@@ -53,7 +54,7 @@ class Bmc:
         number: 1, 2, ...: decides about its address, see lab.network.
         network: where it listens.
         user: who may log in.
-        password: at most 16 characters (IPMI 1.5's limit, which ipmi_sim keeps), no quotes.
+        password: 1 to 16 letters, digits or . _ + - (what ipmi_sim can read).
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class Bmc:
         user: str = "admin",
         password: str,
     ) -> None:
-        if len(password) > 16 or '"' in password or "\\" in password:
-            raise LabError("a BMC's password has at most 16 characters and no quotes")
+        if not re.fullmatch(r"[\w.+-]{1,16}", password, re.ASCII):
+            raise LabError("a BMC's password has 1 to 16 letters, digits or . _ + -")
         self.machine = machine
         self.number = number
         self.user = user
@@ -117,7 +118,7 @@ class Bmc:
                 address=self.address,
                 port=PORT,
                 number=self.number,
-                chassis=script,
+                chassis=shlex.quote(str(script)),
                 user=self.user,
                 password=self._password,
             )

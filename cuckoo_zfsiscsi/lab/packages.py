@@ -101,8 +101,9 @@ def extract(deb: Path, root: Path, *, exclude: Sequence[str] = ()) -> None:
     """
     tar = ["tar", "-x", "-C", str(root), "--keep-directory-symlink"]
     tar += [f"--exclude={pattern}" for pattern in exclude]
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as out:
+    unpack = ["dpkg-deb", "--fsys-tarfile", str(deb)]
+    with subprocess.Popen(unpack, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as out:
         done = subprocess.run(tar, stdin=out.stdout, stderr=subprocess.PIPE, check=False)
+        said = (done.stderr + (out.stderr.read() if out.stderr else b"")).decode(errors="replace")
     if done.returncode or out.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise LabError(f"{deb.name} can't be unpacked: {said}", fix=f"rm {deb}")
+        raise LabError(f"{deb.name} can't be unpacked: {said.strip()}", fix=f"rm {deb}")

@@ -5,6 +5,7 @@ What the product is compared with: the same host and disk, served as fast as a f
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +16,7 @@ from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.command import run
 
 IQN = "iqn.2026-01.lab.static"
+DHCP_PORT = 67
 HTTP_PORT = 8472
 TFTP_ROOT = Path("/usr/lib/ipxe")
 START = 20.0
@@ -72,7 +74,7 @@ class StaticServers:
         self._disk = disk.absolute()
         self._number = number
         self._folder = folder.absolute()
-        self._prefix = network.prefix
+        self._network = network
         self._control = {"TGT_IPC_SOCKET": str(self._folder / "tgtd.socket")}
         server = str(net.SERVER.ip)
         target = ["tgtd", "--foreground", "--iscsi", f"portal={server}:3260"]
@@ -81,10 +83,10 @@ class StaticServers:
         http = ["busybox", "httpd", "-f", "-p", f"{server}:{HTTP_PORT}"]
         http += ["-h", str(self._folder / "www")]
         self._tgtd = self._daemon("tgtd", target, "tgt")
-        self._others = [
-            self._daemon("dnsmasq", dhcp, "dnsmasq-base"),
-            self._daemon("httpd", http, "busybox"),
-        ]
+        self._others = {
+            f"udp sport = :{DHCP_PORT}": self._daemon("dnsmasq", dhcp, "dnsmasq-base"),
+            f"tcp sport = :{HTTP_PORT}": self._daemon("httpd", http, "busybox"),
+        }
 
     def start(self) -> None:
         """Start them; return when they serve.
@@ -113,12 +115,12 @@ class StaticServers:
         self._tgtadm("new", "target", "-T", f"{IQN}:host{self._number}")
         self._tgtadm("new", "logicalunit", "--lun", "1", "-b", str(self._disk))
         self._tgtadm("bind", "target", "-I", "ALL")
-        for daemon in self._others:
-            daemon.start(Deadline(START))
+        for socket, daemon in self._others.items():
+            daemon.start(Deadline(START), partial(self._listens, socket))
 
     def stop(self) -> None:
         """End them. May be called again."""
-        for daemon in (*self._others, self._tgtd):
+        for daemon in (*self._others.values(), self._tgtd):
             daemon.stop(Deadline(2.0))
 
     def __enter__(self) -> StaticServers:
@@ -136,7 +138,7 @@ class StaticServers:
 
     def _daemon(self, name: str, argv: list[str], package: str) -> Daemon:
         return Daemon(
-            [*self._prefix, *argv],
+            [*self._network.prefix, *argv],
             self._folder / f"{name}.pid",
             env=self._control,
             error=LabError,
@@ -146,6 +148,11 @@ class StaticServers:
     def _tgtadm(self, verb: str, mode: str, *options: str) -> None:
         argv = ["tgtadm", "--lld", "iscsi", "--op", verb, "--mode", mode, "--tid", "1", *options]
         run(argv, timeout=START, env=self._control)
+
+    def _listens(self, socket: str) -> bool:
+        protocol, _, sockets = socket.partition(" ")
+        show = ["ss", "--no-header", "--listening", "--numeric", f"--{protocol}", sockets]
+        return bool(self._network.run(show))
 
     def _tgtd_answers(self) -> bool:
         show = ["tgtadm", "--lld", "iscsi", "--op", "show", "--mode", "target"]
