@@ -49,3 +49,11 @@ def run(
         tail = " / ".join(said.decode(errors="replace").split("\n")[-4:]).strip(" /")
         raise LabError(f"{' '.join(argv[:6])}: status {error.returncode}: {tail}") from None
     return done.stdout.decode(errors="replace")
+
+
+def into(log: Path, argv: Sequence[str]) -> list[str]:
+    """Return an argv that runs this one, its output appended to a file.
+
+    A daemon that writes to a pipe of ours ends when we end.
+    """
+    return ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(log), *argv]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,3 +102,7 @@ def _build(image: Path, kernel: packages.Kernel, progress: Say) -> None:
     for old in others[: -KEEP - 1]:
         old.unlink()
     progress(f"built {image.name}")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{build(default_cache(), progress=lambda text: print(text, flush=True))}\n")  # noqa: T201

@@ -93,24 +93,39 @@ class Watch:
         with self._news:
             return list(self._changes)
 
-    def wait(self, up: bool, deadline: Deadline, *, since: float = 0.0) -> float:
-        """Wait until RPC answers, or does not any more; return since when (time.monotonic()).
+    def up(self, deadline: Deadline, *, after: float = 0.0) -> float:
+        """Wait until RPC answers; return when it first did (time.monotonic()).
 
         Args:
-            up: wanted.
             deadline: by when.
-            since: a change before that moment does not count.
+            after: what was before that moment does not count.
 
         Raises:
             DeadlineExceededError, CancelledError: as Deadline.check().
         """
-        while True:
-            for moment, state in reversed(self.changes()):
-                if state is up and moment >= since:
-                    return moment
+        return self._wait("up", deadline, lambda: self._first_up(after))
+
+    def down(self, deadline: Deadline) -> float:
+        """Wait until RPC is silent; return since when it is (time.monotonic()).
+
+        Raises:
+            DeadlineExceededError, CancelledError: as Deadline.check().
+        """
+        return self._wait("down", deadline, self._down_since)
+
+    def _first_up(self, after: float) -> float | None:
+        return next((at for at, up in self.changes() if up and at > after), None)
+
+    def _down_since(self) -> float | None:
+        changes = self.changes()
+        return changes[-1][0] if changes and not changes[-1][1] else None
+
+    def _wait(self, what: str, deadline: Deadline, look: Callable[[], float | None]) -> float:
+        while (found := look()) is None:
             with self._news:
                 self._news.wait(INTERVAL)
-            deadline.check(f"RPC of {self._address} {'up' if up else 'down'}")
+            deadline.check(f"RPC of {self._address} {what}")
+        return found
 
     def agent(self) -> Answer:
         """Ask the agent once, now."""
@@ -118,12 +133,20 @@ class Watch:
 
     def _watch(self) -> None:
         enter(self._network)
+        silent_since: float | None = None
         while not self._end.is_set():
             began = time.monotonic()
-            up = rpc.probe(self._address, deadline=Deadline(ATTEMPT)).ok
-            with self._news:
-                if not self._changes or self._changes[-1][1] is not up:
-                    # It stopped when asked in vain, it answered when the answer was there
-                    self._changes.append((time.monotonic() if up else began, up))
-                    self._news.notify_all()
+            if rpc.probe(self._address, deadline=Deadline(ATTEMPT)).ok:
+                silent_since = None
+                self._note(time.monotonic(), up=True)
+            elif silent_since is None and self._changes:
+                silent_since = began  # it counts when the next probe fails, too
+            else:
+                self._note(silent_since or began, up=False)
             self._end.wait(INTERVAL)
+
+    def _note(self, moment: float, *, up: bool) -> None:
+        with self._news:
+            if not self._changes or self._changes[-1][1] is not up:
+                self._changes.append((moment, up))
+                self._news.notify_all()

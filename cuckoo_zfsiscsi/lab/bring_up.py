@@ -1,0 +1,213 @@
+"""A lab that is up: network, one emulated host with its BMC, the service, CAPE's plugin.
+
+Everything lies in one directory, and everything that runs is in the network, so that whoever
+finds both can take it down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from cuckoo_zfsiscsi.cape.client import Client, ServiceError
+from cuckoo_zfsiscsi.daemon import Daemon
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.lab import network as net
+from cuckoo_zfsiscsi.lab import qemu
+from cuckoo_zfsiscsi.lab.bmc import Bmc
+from cuckoo_zfsiscsi.lab.cape_standin import Machinery, load_plugin
+from cuckoo_zfsiscsi.lab.command import into
+
+LABEL = "pc1"
+IMAGE = "lab"
+FOLDER = Path("/var/tmp")
+"""Where a lab's directory is made: disks of 400 MB each, sparse."""
+PREFIX = "zfsiscsi-lab-"
+START = 60.0
+"""Seconds within which the service must serve."""
+
+CONF = """\
+[zfsiscsi]
+machines = {label}
+interface = {bridge}
+service = unix://{at}/api.sock
+run_dir = {at}/run
+
+[storage]
+path = {at}/store
+portal = {server.ip}
+iqn = iqn.2026-01.org.example.lab
+
+[netboot]
+interface = {bridge}
+address = {server}
+ra_prefix = {ra_prefix}
+
+[{label}]
+label = {label}
+platform = linux
+arch = x64
+ip = {ip}
+snapshot = {image}
+mac = {mac}
+firmware = {firmware}
+power = {power}
+power_password_file = {at}/bmc.password
+power_interval = 0.2
+prewarm = {prewarm}
+"""
+
+Say = Callable[[str], None]
+
+
+class Lab:
+    """One host and all that it needs, up from `with` to the end.
+
+    Args:
+        firmware: of the emulated host.
+        prewarm: the service boots the clean host while it is idle.
+        image: guest disk to import.
+        say: told what is being done.
+    """
+
+    def __init__(self, *, firmware: qemu.Firmware, prewarm: bool, image: Path, say: Say) -> None:
+        self.at = Path(tempfile.mkdtemp(prefix=PREFIX, dir=FOLDER))
+        self.conf = self.at / "zfsiscsi.conf"
+        self.log = self.at / "service.log"
+        self.firmware = firmware
+        self.prewarm = prewarm
+        self.image = image
+        self.network = net.Network(self.at.name)
+        self.machine = qemu.create(self.at / LABEL, 1, firmware, self.network)
+        self.address = str(net.host_address(1))
+        self.client = Client(f"unix://{self.at}/api.sock")
+        self.plugin: Machinery
+        self._say = say
+        self._password = secrets.token_hex(8)
+        self._bmc = Bmc(self.machine, 1, self.network, password=self._password)
+        serve = self.zfsiscsi("serve")
+        self._service = Daemon(
+            into(self.log, [*self.network.prefix, *serve]),
+            self.at / "service.pid",
+            error=LabError,
+            fix=f"see {self.log}",
+            grace=30.0,
+        )
+
+    def zfsiscsi(self, *words: str) -> list[str]:
+        """Return the argv of our command line with this lab's configuration."""
+        return [sys.executable, "-m", "cuckoo_zfsiscsi", "--conf", str(self.conf), *words]
+
+    def up(self) -> None:
+        """Make everything, start everything; CAPE's plugin has been initialized at the end.
+
+        Raises:
+            LabError, DeadlineExceededError: a part does not work.
+        """
+        (self.at / "lab.json").write_text(json.dumps({"pid": os.getpid()}))
+        self._say("network")
+        self.network.up()
+        self._write_conf()
+        self._say("golden image")
+        imported = subprocess.run(
+            self.zfsiscsi("image", "import", IMAGE, str(self.image)),
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
+        if imported.returncode:
+            raise LabError("the golden image can't be imported")
+        self._say("BMC")
+        self._bmc.start()
+        self._say("service")
+        self._service.start(Deadline(START), self._serves)
+        self.plugin = load_plugin(self.conf)
+        self.plugin.initialize()
+
+    def down(self) -> None:
+        """End and remove everything, also when only half of it was made. May be called again."""
+        try:
+            self._service.stop(Deadline(30.0))
+            self._bmc.stop()
+            self.machine.off()
+        finally:
+            remove(self.at)
+
+    def __enter__(self) -> Lab:
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
+        return self
+
+    def __exit__(
+        self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
+    ) -> None:
+        self.down()
+
+    def _serves(self) -> bool:
+        try:
+            return bool(self.client.hosts())
+        except ServiceError:
+            return False
+
+    def _write_conf(self) -> None:
+        secret = self.at / "bmc.password"
+        secret.touch(0o600)
+        secret.write_text(f"{self._password}\n")
+        self.conf.write_text(
+            CONF.format(
+                at=self.at,
+                label=LABEL,
+                image=IMAGE,
+                bridge=net.BRIDGE,
+                server=net.SERVER,
+                ra_prefix=net.RA_PREFIX,
+                ip=self.address,
+                mac=net.mac(1),
+                firmware=self.firmware,
+                power=self._bmc.url,
+                prewarm="yes" if self.prewarm else "no",
+            )
+        )
+
+
+def remove(at: Path) -> None:
+    """Take down what is left of a lab: what runs in its network, the network, its directory.
+
+    Raises:
+        LabError: a process survives, or the directory can't be removed.
+    """
+    net.Network(at.name).down()
+    # The store makes sealed images immutable
+    subprocess.run(["chattr", "-R", "-f", "-i", str(at)], check=False, capture_output=True)
+    try:
+        shutil.rmtree(at)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise LabError(f"{at} can't be removed: {error}", fix=f"rm -r {at}") from error
+
+
+def left() -> list[Path]:
+    """Directories of labs whose program is no more: kept ones, and those of a killed one."""
+    found = []
+    for at in sorted(FOLDER.glob(f"{PREFIX}*")):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            pid = int(json.loads((at / "lab.json").read_text())["pid"])
+            if b"cuckoo_zfsiscsi" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                continue
+        if (at / "lab.json").exists() or time.time() - at.stat().st_mtime > START:
+            found.append(at)
+    return found

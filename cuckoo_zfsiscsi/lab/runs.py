@@ -1,0 +1,173 @@
+"""Runs as CAPE makes them, through the plugin's own start and stop, watched from outside."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.lab import malware
+from cuckoo_zfsiscsi.lab.bring_up import LABEL, Lab
+from cuckoo_zfsiscsi.lab.watch import Watch
+
+POLL = 0.2
+"""Seconds between two looks at the service's progress."""
+PREWARM = 300.0
+"""Seconds within which a prewarmed host must stand by."""
+DOWN = 10.0
+"""Seconds after stop() within which RPC must be silent."""
+FAILED_BOOTS = ("Boot from SAN device 0x80 failed", "does not boot, next try")
+"""What iPXE prints when the disk does not boot."""
+
+Stage = Callable[[str, float], None]
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run showed."""
+
+    number: int
+    recovery_s: float = 0.0
+    """Seconds from RPC silent (the power cut of the run before; the first power-on) to RPC up."""
+    waited_s: float = 0.0
+    """Seconds that CAPE waited for start()."""
+    stages: dict[str, float] = field(default_factory=dict)
+    generation: int = 0
+    prewarmed: bool = False
+    clean: bool = False
+    detail: str = ""
+    """What the look for infections found."""
+
+
+@dataclass(slots=True)
+class WithoutReset:
+    """What was seen when the infected host was powered up again from the disk as it was."""
+
+    came_up: bool
+    watched_s: float
+    console: str
+    """Last line that iPXE had to say."""
+
+
+def run_once(lab: Lab, watch: Watch, number: int, *, down: float, stage: Stage) -> Run:
+    """Start the host as CAPE does and look whether it is clean. It stays on.
+
+    Args:
+        lab: that is up.
+        watch: of its host.
+        number: of this run.
+        down: since when RPC has been silent (time.monotonic()); 0 before the first power-on.
+        stage: told each stage of the boot when it is reached, and its seconds.
+
+    Raises:
+        CuckooMachineError, LabError, DeadlineExceededError: it did not become ready.
+    """
+    run = Run(number)
+    if lab.prewarm:
+        _await_prewarmed(lab, stage)
+    began = time.monotonic()
+    _start(lab, stage)
+    run.waited_s = time.monotonic() - began
+    boot = lab.client.host(LABEL)["last_boot"]
+    run.stages, run.generation = dict(boot["stages"]), int(boot["generation"])
+    run.prewarmed = bool(boot["prewarmed"])
+    if not down:  # the machine notes in wall-clock time when it was switched on
+        down = time.monotonic() - (time.time() - lab.machine.powered_on)
+    run.recovery_s = watch.up(Deadline(DOWN), after=down) - down
+    finding = malware.look(lab.network, lab.address, lab.image)
+    run.clean, run.detail = finding.clean, finding.detail
+    return run
+
+
+def stop(lab: Lab, watch: Watch) -> float:
+    """Stop the host as CAPE does; return since when RPC is silent (time.monotonic()).
+
+    Raises:
+        CuckooMachineError, DeadlineExceededError: it is not off.
+    """
+    lab.plugin.stop(LABEL)
+    return watch.down(Deadline(DOWN))
+
+
+def without_reset(lab: Lab, watch: Watch, seconds: float) -> WithoutReset:
+    """Power the infected host off and on within its run, which keeps the disk; watch it.
+
+    Args:
+        lab: that is up, its host in a run and infected.
+        watch: of its host.
+        seconds: how long to wait for RPC: longer than a boot takes.
+
+    Raises:
+        LabError: the emulated host can't be switched.
+    """
+    lab.machine.off()
+    began = watch.down(Deadline(DOWN))
+    lab.machine.on()
+    end = time.monotonic() + seconds
+    came_up = False
+    while time.monotonic() < end and not came_up:
+        time.sleep(POLL)
+        came_up = any(up and at > began for at, up in watch.changes())
+    text = lab.machine.console.read_text(errors="replace").replace("\r", "")
+    said = [line.strip() for line in text.split("\n") if any(a in line for a in FAILED_BOOTS)]
+    return WithoutReset(came_up, time.monotonic() - began, said[-1] if said else "")
+
+
+def _start(lab: Lab, stage: Stage) -> None:
+    """Call the plugin's start(), and tell the stages that the service reports meanwhile."""
+    failed: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            lab.plugin.start(LABEL)
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+
+    known = _started(lab)
+    told: set[str] = set()
+    thread = threading.Thread(target=body, name="cape", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL)
+        _tell(lab, known, told, stage)
+    if failed:
+        raise failed[0]
+
+
+def _await_prewarmed(lab: Lab, stage: Stage) -> None:
+    """Wait until the idle host stands by, as it would between two tasks of CAPE.
+
+    Raises:
+        LabError: it is quarantined.
+        DeadlineExceededError: it does not come.
+    """
+    deadline = Deadline(PREWARM)
+    told: set[str] = set()
+    while (host := lab.client.host(LABEL))["state"] != "ready":
+        if host["state"] == "quarantined":
+            raise LabError(f"{LABEL} is quarantined: {host['reason']}")
+        if host["state"] == "booting":
+            _tell(lab, 0.0, told, stage)
+        deadline.sleep(POLL, "prewarming")
+    _tell(lab, 0.0, told, stage)
+
+
+def _started(lab: Lab) -> float:
+    """When the last boot began; one that is under way or standing by counts as the next."""
+    host = lab.client.host(LABEL)
+    if host["state"] in ("booting", "ready") or not host["last_boot"]:
+        return 0.0
+    return float(host["last_boot"]["started"])
+
+
+def _tell(lab: Lab, known: float, told: set[str], stage: Stage) -> None:
+    boot: dict[str, Any] = lab.client.host(LABEL)["last_boot"] or {}
+    if boot and boot["started"] > known:
+        for name, seconds in boot["stages"].items():
+            if name not in told:
+                told.add(name)
+                stage(name, seconds)
