@@ -109,6 +109,7 @@ class RawInitiator:
         self.socket = socket.socket()
         self.socket.settimeout(10)
         self._sequence = 0
+        self._may_go_on = False
 
     def connect(self) -> None:
         self.socket.connect((self.export.portal, self.export.port))
@@ -131,8 +132,10 @@ class RawInitiator:
         self._login(0x81, CHAP_N=who.user, CHAP_R=f"0x{proof}")
 
     def finish(self) -> None:
-        """Enter the full feature phase."""
+        """Enter the full feature phase: the target may ask for another round first."""
         self._login(0x87, HeaderDigest="None", DataDigest="None", MaxRecvDataSegmentLength="262144")
+        while not self._may_go_on:
+            self._login(0x87)
 
     def ask_much(self, megabytes: int) -> None:
         """Ask for data and read nothing of it, as a host does that loses power now."""
@@ -160,6 +163,7 @@ class RawInitiator:
         self.socket.sendall(head + text + bytes(-len(text) % 4))
         answer = self._receive(48)
         body = self._receive((int.from_bytes(answer[5:8], "big") + 3) // 4 * 4)
+        self._may_go_on = bool(answer[1] & 0x80)
         if answer[36]:
             raise LoginError(f"status {answer[36]:02x}{answer[37]:02x}")
         pairs = [item.split("=", 1) for item in body.decode().strip("\0").split("\0") if item]

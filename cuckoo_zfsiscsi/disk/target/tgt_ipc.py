@@ -49,6 +49,9 @@ class Code(enum.IntEnum):
     LUN_ACTIVE = 20
 
 
+_GONE = {Code.NO_TARGET, Code.NO_SESSION, Code.NO_CONNECTION, Code.ACL_NOEXIST, Code.NO_USER}
+
+
 class RefusedError(TargetError):
     """The daemon answered, with an error code."""
 
@@ -126,6 +129,24 @@ class Ipc:
             name = Code(code).name if code in set(Code) else str(code)
             raise RefusedError(f"tgtd refused {request}: {name}", code)
         return answer.rstrip(b"\0").decode("utf-8", "replace")
+
+    def undo(
+        self,
+        mode: Mode,
+        op: Op,
+        parameters: str = "",
+        *,
+        tid: int = 0,
+        sid: int = 0,
+        cid: int = 0,
+        deadline: Deadline,
+    ) -> None:
+        """Take something away, as call() does; it is no error when it is gone already."""
+        try:
+            self.call(mode, op, parameters, tid=tid, sid=sid, cid=cid, deadline=deadline)
+        except RefusedError as error:
+            if error.code not in _GONE:
+                raise
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:

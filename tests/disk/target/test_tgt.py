@@ -16,8 +16,8 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.target import Credentials, Export
-from cuckoo_zfsiscsi.disk.target.tgt import _GONE, TgtTarget
-from cuckoo_zfsiscsi.disk.target.tgt_ipc import Code, Mode, Op, RefusedError
+from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
+from cuckoo_zfsiscsi.disk.target.tgt_ipc import Mode, Op, RefusedError
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, TargetError
 from tests.disk.content import MIB, make_raw, make_target
 from tests.iscsi import Initiator, LoginError, free_port, raw
@@ -351,7 +351,7 @@ def test_fence_does_not_claim_what_is_not_true(
         initiator.ask_much(64)
         time.sleep(0.3)
         with monkeypatch.context() as patch:
-            patch.setattr(target, "_cut", lambda *_: None)
+            patch.setattr(target._logins, "_cut", lambda *_: None)
             with pytest.raises(DeadlineExceededError, match=r"session of .*pc1\.g3"):
                 target.fence("pc1", deadline=Deadline(1))
         with pytest.raises(TargetError, match="not fenced"):
@@ -387,9 +387,8 @@ def test_other_refusals_are_not_swallowed(
                 ask()
     fence(target)
     assert target._is_gone(1, Deadline(5))
-    assert target._connections(1, Deadline(5)) == []
-    assert {Code.NO_USER, Code.ACL_NOEXIST} < _GONE
-    target._undo(Mode.ACCOUNT, Op.DELETE, "user=nobody", 0, Deadline(5))
+    assert target._logins.up(1, Deadline(5)) == []
+    target._ipc.undo(Mode.ACCOUNT, Op.DELETE, "user=nobody", deadline=Deadline(5))
 
 
 def test_the_disk_is_as_big_as_its_file(target: TgtTarget, tmp_path: Path) -> None:
