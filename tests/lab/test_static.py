@@ -73,14 +73,14 @@ def test_the_guest_boots(network: Network, tmp_path: Path, firmware: qemu.Firmwa
         machine.on()
         try:
             deadline = Deadline(150)
-            up = watch.wait(True, deadline)
+            watch.up(deadline)
             while not watch.agent().ok:
                 deadline.sleep(0.2, "the agent")
             console = machine.console.read_text(errors="replace")
             for milestone in ("initramfs", "iBFT", "login", "root", "userland", "services started"):
                 assert f" {milestone}" in console
             machine.press()
-            watch.wait(False, deadline, since=up)
+            watch.down(deadline)
             while machine.pid is not None:
                 deadline.sleep(0.1, "the guest's own power-off")
         finally:

@@ -62,12 +62,13 @@ def serving(network: Network, port: int, handler: type) -> Iterator[None]:
 def test_up_and_down_and_up(network: Network) -> None:
     with Watch(network, ADDRESS) as watch:
         with serving(network, 135, Rpc):
-            first = watch.wait(True, Deadline(10))
-        down = watch.wait(False, Deadline(10), since=first)
+            first = watch.up(Deadline(10))
+        down = watch.down(Deadline(10))
+        assert down > first
         time.sleep(0.5)
         began = time.monotonic()
         with serving(network, 135, Rpc):
-            up = watch.wait(True, Deadline(10), since=down)
+            up = watch.up(Deadline(10), after=down)
         assert up - down >= 0.4
         assert up >= began
         assert [state for _, state in watch.changes()][-3:] == [True, False, True]
@@ -75,9 +76,12 @@ def test_up_and_down_and_up(network: Network) -> None:
 
 def test_what_was_before_does_not_count(network: Network) -> None:
     with serving(network, 135, Rpc), Watch(network, ADDRESS) as watch:
-        moment = watch.wait(True, Deadline(10))
+        moment = watch.up(Deadline(10))
+        assert watch.up(Deadline(1)) == moment
         with pytest.raises(DeadlineExceededError, match="up"):
-            watch.wait(True, Deadline(0.3), since=moment + 0.001)
+            watch.up(Deadline(0.3), after=moment)
+        with pytest.raises(DeadlineExceededError, match="down"):
+            watch.down(Deadline(0.3))
 
 
 def test_the_agent(network: Network) -> None:
