@@ -15,6 +15,8 @@ from cuckoo_zfsiscsi.config import Config, load
 Host = Annotated[str, typer.Argument(help="Label of the host, as in zfsiscsi.conf.")]
 STYLES = {"ready": "green", "running": "cyan", "quarantined": "red", "booting": "yellow"}
 
+RESET_STEPS = ("fence", "swap", "prove", "arm")
+
 
 def make_client(config: Config) -> Client:
     """Return the client of the service that the configuration names."""
@@ -122,6 +124,11 @@ def _table(hosts: list[dict[str, Any]]) -> Table:
 
 def _stages(boot: dict[str, Any]) -> Table:
     table = Table("stage", "seconds", title="last boot")
-    for stage, seconds in boot["stages"].items():
+    stages: dict[str, float] = boot["stages"]
+    # First how long the reset took, step by step; then what was reached when.
+    steps = [name for name in RESET_STEPS if name in stages]
+    reached = sorted(set(stages) - set(steps), key=lambda name: stages[name])
+    for stage in [*steps, *reached]:
+        seconds = stages[stage]
         table.add_row(stage, f"{seconds:.2f}")
     return table

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from cuckoo_zfsiscsi.config import Config, HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.drivers import make_store, make_target
-from cuckoo_zfsiscsi.errors import UnknownHostError
+from cuckoo_zfsiscsi.errors import UnknownHostError, ZfsIscsiError
 from cuckoo_zfsiscsi.netboot.boots import Boots
 from cuckoo_zfsiscsi.netboot.dnsmasq import Dnsmasq
 from cuckoo_zfsiscsi.power.connect import make_power
@@ -57,6 +57,16 @@ class Fleet:
             self._opened = stack.pop_all()
         for host in self._hosts.values():
             host.open()
+
+    def mend(self) -> None:
+        """Start DHCP again if it has died: without it no host boots any more."""
+        if self._dhcp.alive():
+            return
+        log.error("DHCP has died, it is started again")
+        try:
+            self._dhcp.open(Deadline(OPEN_TIMEOUT))
+        except ZfsIscsiError as error:
+            log.error("DHCP can't be started: %s", error)
 
     def close(self) -> None:
         """Cut the power of every host, all at once; then let go of DHCP, target and store."""

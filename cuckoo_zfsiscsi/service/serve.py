@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 CLOSE_TIMEOUT = 3
 """Seconds that open requests get at the end."""
 
+MEND_EVERY = 2.0
+"""Seconds between two looks at what must run."""
+
 
 class _Server(uvicorn.Server):
     """A server among others: signals are handled once, for all of them."""
@@ -82,7 +85,15 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     log.info("serving %d hosts", len(fleet.hosts()))
+    mending = asyncio.create_task(_mend(fleet))
     await asyncio.gather(*(server.serve([listener]) for server, listener in servers))
+    mending.cancel()
+
+
+async def _mend(fleet: Fleet) -> None:
+    while True:
+        await asyncio.sleep(MEND_EVERY)
+        await asyncio.to_thread(fleet.mend)
 
 
 def _control_socket(service: str) -> socket.socket:

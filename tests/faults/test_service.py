@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import stat
@@ -42,6 +43,17 @@ def test_left_over_daemons_are_replaced(lab: SmallLab) -> None:
     lab.wait(lambda: lab.state() == "clean", "the way back to clean")
     assert lab.processes(["tgtd", "dnsmasq"]) == ["dnsmasq", "tgtd"]
     assert lab.machine.pid is None
+
+
+def test_dhcp_that_died_is_started_again(lab: SmallLab) -> None:
+    lab.start()
+    pid = int((lab.at / "run" / "dnsmasq.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    lab.wait(lambda: not lab.processes(["dnsmasq"]), "its end")
+    lab.wait(lambda: lab.processes(["dnsmasq"]), "its return")
+    assert "DHCP has died" in lab.log.read_text()
+    assert lab.kill(signal.SIGTERM) == 0
+    assert lab.processes(["dnsmasq"]) == []
 
 
 def test_two_services_on_one_store(lab: SmallLab, tmp_path: Path) -> None:
