@@ -14,6 +14,7 @@ from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import network as net
+from cuckoo_zfsiscsi.lab.command import into, run
 from cuckoo_zfsiscsi.lab.machine import Machine
 
 PORT = 623
@@ -77,10 +78,10 @@ class Bmc:
         argv = ["ipmi_sim", "-n", "-c", str(self.folder / "lan.conf")]
         argv += ["-f", str(self.folder / "emu"), "-s", str(self.folder)]
         self._daemon = Daemon(
-            [*network.prefix, *argv],
+            into(self.folder / "log", [*network.prefix, *argv]),
             self.folder / "pid",
             error=LabError,
-            install="apt-get install openipmi",
+            fix=f"apt-get install openipmi; see {self.folder / 'log'}",
         )
 
     @property
@@ -145,8 +146,6 @@ class Bmc:
         Raises:
             LabError: it refused, or did not answer.
         """
-        from cuckoo_zfsiscsi.lab.command import run
-
         argv = ["ipmitool", "-I", "lanplus", "-C", str(CIPHER), "-E"]
         argv += ["-H", str(self.address), "-p", str(PORT), "-U", self.user, *command]
         secret = {"IPMI_PASSWORD": self._password}

@@ -6,8 +6,6 @@ finds both can take it down.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -27,13 +25,15 @@ from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab import qemu
 from cuckoo_zfsiscsi.lab.bmc import Bmc
 from cuckoo_zfsiscsi.lab.cape_standin import Machinery, load_plugin
-from cuckoo_zfsiscsi.lab.command import into
+from cuckoo_zfsiscsi.lab.command import into, run
 
 LABEL = "pc1"
-IMAGE = "lab"
-FOLDER = Path("/var/tmp")
-"""Where a lab's directory is made: disks of 400 MB each, sparse."""
+IMAGE = "golden"
+FOLDER = Path("/var/tmp")  # noqa: S108 - a folder with a random name is made in it
+"""Not /tmp, which may be memory: three sparse disks of 400 MB."""
 PREFIX = "zfsiscsi-lab-"
+CLAIM = 60.0
+"""Seconds after which a directory that nobody claimed is nobody's."""
 START = 60.0
 """Seconds within which the service must serve."""
 
@@ -67,6 +67,9 @@ power_password_file = {at}/bmc.password
 power_interval = 0.2
 prewarm = {prewarm}
 """
+
+IMPORT = 300.0
+"""Seconds for the import of the golden image, on a slow disk."""
 
 Say = Callable[[str], None]
 
@@ -115,24 +118,22 @@ class Lab:
         Raises:
             LabError, DeadlineExceededError: a part does not work.
         """
-        (self.at / "lab.json").write_text(json.dumps({"pid": os.getpid()}))
+        _claim(self.at, os.getpid())
         self._say("network")
         self.network.up()
         self._write_conf()
         self._say("golden image")
-        imported = subprocess.run(
-            self.zfsiscsi("image", "import", IMAGE, str(self.image)),
-            stdout=subprocess.DEVNULL,
-            check=False,
-        )
-        if imported.returncode:
-            raise LabError("the golden image can't be imported")
+        run(self.zfsiscsi("image", "import", IMAGE, str(self.image)), timeout=IMPORT)
         self._say("BMC")
         self._bmc.start()
         self._say("service")
         self._service.start(Deadline(START), self._serves)
         self.plugin = load_plugin(self.conf)
         self.plugin.initialize()
+
+    def keep(self) -> None:
+        """Let it live on when this process ends; remove() ends it then."""
+        _claim(self.at, 0)
 
     def down(self) -> None:
         """End and remove everything, also when only half of it was made. May be called again."""
@@ -200,14 +201,28 @@ def remove(at: Path) -> None:
         raise LabError(f"{at} can't be removed: {error}", fix=f"rm -r {at}") from error
 
 
-def left() -> list[Path]:
+def leftovers() -> list[Path]:
     """Directories of labs whose program is no more: kept ones, and those of a killed one."""
-    found = []
-    for at in sorted(FOLDER.glob(f"{PREFIX}*")):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            pid = int(json.loads((at / "lab.json").read_text())["pid"])
-            if b"cuckoo_zfsiscsi" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                continue
-        if (at / "lab.json").exists() or time.time() - at.stat().st_mtime > START:
-            found.append(at)
-    return found
+    return [at for at in sorted(FOLDER.glob(f"{PREFIX}*")) if not _is_claimed(at)]
+
+
+def _claim(at: Path, pid: int) -> None:
+    (at / "owner").write_text(f"{pid} {_born(pid)}\n")
+
+
+def _is_claimed(at: Path) -> bool:
+    """Whether the program that made it still runs, or may be about to claim it."""
+    try:
+        pid, born = (at / "owner").read_text().split()
+    except (OSError, ValueError):
+        return time.time() - at.stat().st_mtime < CLAIM
+    return bool(_born(int(pid))) and _born(int(pid)) == int(born)
+
+
+def _born(pid: int) -> int:
+    """Return when a process began, in ticks since boot (proc(5), stat); 0 if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])

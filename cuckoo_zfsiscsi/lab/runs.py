@@ -20,8 +20,12 @@ PREWARM = 300.0
 """Seconds within which a prewarmed host must stand by."""
 DOWN = 10.0
 """Seconds after stop() within which RPC must be silent."""
-FAILED_BOOTS = ("Boot from SAN device 0x80 failed", "does not boot, next try")
+NO_BOOT = ("Boot from SAN device 0x80 failed", "Could not boot", "does not boot, next try")
 """What iPXE prints when the disk does not boot."""
+TRIES = 6
+"""So many such lines are proof enough, in the time in which the clean disk booted."""
+MARGIN = 60.0
+"""Seconds for which RPC is awaited in addition when iPXE did not say so."""
 
 Stage = Callable[[str, float], None]
 
@@ -33,8 +37,8 @@ class Run:
     number: int
     recovery_s: float = 0.0
     """Seconds from RPC silent (the power cut of the run before; the first power-on) to RPC up."""
-    waited_s: float = 0.0
-    """Seconds that CAPE waited for start()."""
+    start_s: float = 0.0
+    """Seconds that CAPE waited in start()."""
     stages: dict[str, float] = field(default_factory=dict)
     generation: int = 0
     prewarmed: bool = False
@@ -49,8 +53,8 @@ class WithoutReset:
 
     came_up: bool
     watched_s: float
-    console: str
-    """Last line that iPXE had to say."""
+    console: list[str]
+    """What the host's console said of it, without repetition."""
 
 
 def run_once(lab: Lab, watch: Watch, number: int, *, down: float, stage: Stage) -> Run:
@@ -71,7 +75,7 @@ def run_once(lab: Lab, watch: Watch, number: int, *, down: float, stage: Stage) 
         _await_prewarmed(lab, stage)
     began = time.monotonic()
     _start(lab, stage)
-    run.waited_s = time.monotonic() - began
+    run.start_s = time.monotonic() - began
     boot = lab.client.host(LABEL)["last_boot"]
     run.stages, run.generation = dict(boot["stages"]), int(boot["generation"])
     run.prewarmed = bool(boot["prewarmed"])
@@ -93,28 +97,36 @@ def stop(lab: Lab, watch: Watch) -> float:
     return watch.down(Deadline(DOWN))
 
 
-def without_reset(lab: Lab, watch: Watch, seconds: float) -> WithoutReset:
+def without_reset(lab: Lab, watch: Watch, boot_s: float) -> WithoutReset:
     """Power the infected host off and on within its run, which keeps the disk; watch it.
 
     Args:
         lab: that is up, its host in a run and infected.
         watch: of its host.
-        seconds: how long to wait for RPC: longer than a boot takes.
+        boot_s: seconds that RPC took to answer from the clean disk.
 
     Raises:
-        LabError: the emulated host can't be switched.
+        MachineError: the emulated host can't be switched.
+        DeadlineExceededError: RPC is not silent though it is off.
     """
     lab.machine.off()
-    began = watch.down(Deadline(DOWN))
+    down = watch.down(Deadline(DOWN))
     lab.machine.on()
-    end = time.monotonic() + seconds
-    came_up = False
-    while time.monotonic() < end and not came_up:
+    began = time.monotonic()
+    up, said = False, list[str]()
+    while not up and (watched := time.monotonic() - began) < boot_s + MARGIN:
         time.sleep(POLL)
-        came_up = any(up and at > began for at, up in watch.changes())
-    text = lab.machine.console.read_text(errors="replace").replace("\r", "")
-    said = [line.strip() for line in text.split("\n") if any(a in line for a in FAILED_BOOTS)]
-    return WithoutReset(came_up, time.monotonic() - began, said[-1] if said else "")
+        up = any(state and at > down for at, state in watch.changes())
+        said = failed_boots(lab.machine.console.read_text(errors="replace"))
+        if len(said) >= TRIES and watched > boot_s:
+            break
+    return WithoutReset(up, round(time.monotonic() - began, 1), list(dict.fromkeys(said))[:4])
+
+
+def failed_boots(console: str) -> list[str]:
+    """Return the lines in which firmware and iPXE say that the disk does not boot."""
+    lines = (line.strip() for line in console.replace("\r", "\n").split("\n"))
+    return [line for line in lines if any(sign in line for sign in NO_BOOT)]
 
 
 def _start(lab: Lab, stage: Stage) -> None:

@@ -6,74 +6,127 @@ import json
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from cuckoo_zfsiscsi.lab.lab import leftovers, remove
+from cuckoo_zfsiscsi.lab import network as net
+from cuckoo_zfsiscsi.lab.bring_up import FOLDER, PREFIX, leftovers, remove
 
 MAIN = [sys.executable, "-m", "cuckoo_zfsiscsi.lab.main"]
 
 
+@contextmanager
+def lab(*options: str, until: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Run it in the background until it says something; give the process and its directory."""
+    with subprocess.Popen(
+        [*MAIN, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            said = ""
+            while until not in said:
+                character = process.stdout.read(1)
+                assert character, said
+                said += character
+            (at,) = (at for at in FOLDER.glob(f"{PREFIX}*") if owner_of(at) == process.pid)
+            yield process, at
+        finally:
+            process.kill()
+
+
+def owner_of(at: Path) -> int:
+    try:
+        return int((at / "owner").read_text().split()[0])
+    except FileNotFoundError:
+        return -1
+
+
+def is_gone(at: Path) -> bool:
+    return not at.exists() and not (net.FOLDER / at.name).exists()
+
+
 @pytest.mark.lab
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize("options", [["--firmware", "bios"], ["--firmware", "uefi", "--prewarm"]])
 def test_infected_and_clean_again(tmp_path: Path, options: list[str]) -> None:
     file = tmp_path / "result.json"
     argv = [*MAIN, "--runs", "1", "--json", str(file), *options]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=380, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=480, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("PASS")
     assert "table 4" in done.stdout
     result = json.loads(file.read_text())
-    assert result["result"] == "pass"
+    assert (result["result"], result["faults"]) == ("pass", [])
     (run,) = result["runs"]
     assert run["clean"] is True
     assert run["generation"] >= 1
-    assert 0 < run["stages"]["dhcp"] < run["stages"]["login"] < run["stages"]["rpc"]
+    assert 0 < run["stages"]["dhcp"] <= run["stages"]["login"] < run["stages"]["rpc"]
     assert run["recovery_s"] > 0
     assert result["without_reset"]["came_up"] is False
-    assert any("failed" in line or "error" in line for line in result["without_reset"]["console"])
+    assert any("does not boot" in line for line in result["without_reset"]["console"])
+    assert result["after"]["clean"] is True
+    assert result["after"]["generation"] > run["generation"]
     if "--prewarm" in options:
+        assert run["prewarmed"] is True
         assert run["start_s"] < run["stages"]["login"]
 
 
 @pytest.mark.lab
-def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
-    before = set(leftovers())
-    with subprocess.Popen(MAIN, stdout=subprocess.PIPE, text=True) as lab:
-        assert lab.stdout
-        for line in lab.stdout:
-            if "run 1: start()" in line:
-                break
-        assert set(leftovers()) - before
-        time.sleep(1)
-        lab.send_signal(signal.SIGINT)
-        said = lab.stdout.read()
-        assert lab.wait(60) == 1
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_leaves_nothing(number: signal.Signals) -> None:
+    with lab(until="  power ") as (process, at):
+        assert not is_gone(at)
+        assert at not in leftovers()
+        process.send_signal(number)
+        assert process.stdout
+        said = process.stdout.read()
+        assert process.wait(60) == 1, said
+        assert is_gone(at), said
     assert "interrupted" in said
-    assert set(leftovers()) - before == set()
+    assert said.rstrip().endswith("FAIL")
 
 
 @pytest.mark.lab
-def test_killed_then_removed() -> None:
-    before = set(leftovers())
-    with subprocess.Popen(MAIN, stdout=subprocess.PIPE, text=True) as lab:
-        assert lab.stdout
-        for line in lab.stdout:
-            if " power " in line:
-                break
-        lab.kill()
-    (name,) = set(leftovers()) - before
-    remove(name)
-    assert set(leftovers()) - before == set()
+def test_killed_then_taken_down() -> None:
+    with lab(until="  power ") as (process, at):
+        process.kill()
+        process.wait()
+        assert at in leftovers()
+        remove(at)
+        assert is_gone(at)
 
 
-def test_help_and_bad_options(tmp_path: Path) -> None:
+@pytest.mark.lab
+@pytest.mark.timeout(500)
+def test_kept(tmp_path: Path) -> None:
+    """It stays up, what it says can be tried works, and its own last line takes it down."""
+    argv = [*MAIN, "--runs", "1", "--keep", "--json", str(tmp_path / "json")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=480, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.rstrip().split("\n")
+    (start,) = (number for number, line in enumerate(lines) if line.startswith("The lab stays up"))
+    at = Path(lines[start].split()[-2].rstrip("."))
+    try:
+        commands = [line.strip() for line in lines[start + 1 :]]
+        assert commands[-1] == "scripts/lab --down"
+        assert at in leftovers()
+        for command in (commands[0], commands[1], commands[2], commands[3], commands[5]):
+            tried = subprocess.run(
+                ["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False
+            )
+            assert tried.returncode == 0, command + tried.stdout + tried.stderr
+    finally:
+        remove(at)
+    assert is_gone(at)
+
+
+def test_help_and_bad_options() -> None:
     done = subprocess.run([*MAIN, "--help"], capture_output=True, text=True, check=True)
     assert "--firmware" in done.stdout
     for options in (["--firmware", "floppy"], ["--runs", "0"], ["--json", "/nowhere/x.json"]):
-        done = subprocess.run([*MAIN, *options], capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert done.stderr
+        bad = subprocess.run([*MAIN, *options], capture_output=True, text=True, check=False)
+        assert bad.returncode == 2
+        assert bad.stderr

@@ -1,0 +1,108 @@
+"""What the lab prints: progress while one waits, then tables and a verdict."""
+
+from __future__ import annotations
+
+import time
+from statistics import mean
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cuckoo_zfsiscsi.lab.result import Result
+from cuckoo_zfsiscsi.service.report import STAGES
+
+PAPER = (
+    ("VMware ESXi 6.0", (10, 10, 10)),
+    ("KVM (Linux 4.4)", (13, 12, 13)),
+    ("Deep Freeze 8.38", (39, 39, 39)),
+    ("FOG 1.2", (646, 625, 611)),
+    ("ZFS + iSCSI", (45, 42, 45)),
+)
+""""Bootable system snapshot for physical machines" (2017), table 4: recovery times in seconds."""
+BEFORE_POWER = ("fence", "swap", "prove", "arm")
+"""Stages of a reset, each a duration."""
+
+
+class Progress:
+    """Says what is going on: a line for each thing, begun with the seconds since the start."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._open = False
+
+    def say(self, what: str) -> None:
+        """Begin a line."""
+        self.end()
+        seconds = time.monotonic() - self._began
+        self._console.print(f"[dim]{seconds:6.1f}[/]  {what}", end="")
+        self._open = True
+
+    def stage(self, name: str, seconds: float) -> None:
+        """Add a stage of a boot to the line, when it is reached."""
+        self._console.print(f"  {name} [cyan]{seconds:.1f}[/]", end="")
+
+    def end(self) -> None:
+        """End the line."""
+        if self._open:
+            self._console.print()
+        self._open = False
+
+
+def print_result(console: Console, result: Result) -> None:
+    """Print tables, what is wrong, and the verdict."""
+    if result.runs:
+        console.print()
+        console.print(_runs(result))
+        console.print(
+            "recovery: RPC silent, probed from outside every 0.1 s; run 1: since power-on.\n"
+            "reset: fence, swap, prove, arm. power to agent: since the power-on request.",
+            style="dim",
+        )
+        console.print(_paper())
+    if result.without_reset:
+        seen = result.without_reset
+        came_up = "RPC answered again" if seen.came_up else "no RPC"
+        console.print(f"Without the reset: {came_up} in {seen.watched_s:.0f} s; its console said:")
+        for line in seen.console:
+            console.print(f"  {line}", style="dim", markup=False)
+    for fault in result.faults:
+        console.print(fault, style="red", markup=False)
+    console.print("[red]FAIL[/]" if result.faults else "[green]PASS[/]")
+
+
+def _runs(result: Result) -> Table:
+    host = f"emulated host, {result.firmware.upper()}" + (", prewarmed" * result.prewarm)
+    table = _table(f"Recovery in this lab, seconds ({host})")
+    for column in ("run", "recovery", "start()", "disk", "gen.", "reset", *STAGES):
+        style = "dim" if column in ("reset", *STAGES) else ""
+        table.add_column(column, justify="right", style=style)
+    for run in result.runs:
+        table.add_row(
+            str(run.number),
+            f"{run.recovery_s:.1f}",
+            f"{run.start_s:.1f}",
+            "[green]clean[/]" if run.clean else "[red]NOT CLEAN[/]",
+            str(run.generation),
+            f"{sum(run.stages.get(stage, 0.0) for stage in BEFORE_POWER):.2f}",
+            *(f"{run.stages[stage]:.1f}" if stage in run.stages else "-" for stage in STAGES),
+        )
+    table.add_section()
+    start = mean(run.start_s for run in result.runs)
+    table.add_row("mean", f"{result.mean_s:.1f}", f"{start:.1f}")
+    return table
+
+
+def _table(title: str) -> Table:
+    """A table that fits into 80 columns."""
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def _paper() -> Table:
+    table = _table("The paper's table 4, seconds (other hardware: HP ProDesk, Windows 7)")
+    for column in ("", "run 1", "run 2", "run 3", "mean"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, times in PAPER:
+        table.add_row(name, *map(str, times), f"{mean(times):.1f}")
+    return table
