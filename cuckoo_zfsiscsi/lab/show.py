@@ -20,6 +20,8 @@ PAPER = (
     ("ZFS + iSCSI", (45, 42, 45)),
 )
 """"Bootable system snapshot for physical machines" (2017), table 4: recovery times in seconds."""
+SHOWN = STAGES[1:]
+"""Of the boot; power itself, a BMC's second, is in the JSON document."""
 BEFORE_POWER = ("fence", "swap", "prove", "arm")
 """Stages of a reset, each a duration."""
 
@@ -57,7 +59,7 @@ def print_result(console: Console, result: Result) -> None:
         console.print(_runs(result))
         console.print(
             "recovery: RPC silent, probed from outside every 0.1 s; run 1: since power-on.\n"
-            "reset: fence, swap, prove, arm. power to agent: since the power-on request.",
+            "reset: fence, swap, prove, arm. dhcp to agent: since the power-on request.",
             style="dim",
         )
         console.print(_paper())
@@ -75,8 +77,8 @@ def print_result(console: Console, result: Result) -> None:
 def _runs(result: Result) -> Table:
     host = f"emulated host, {result.firmware.upper()}" + (", prewarmed" * result.prewarm)
     table = _table(f"Recovery in this lab, seconds ({host})")
-    for column in ("run", "recovery", "start()", "disk", "gen.", "reset", *STAGES):
-        style = "dim" if column in ("reset", *STAGES) else ""
+    for column in ("run", "recovery", "start()", "disk", "gen.", "reset", *SHOWN):
+        style = "dim" if column in ("reset", *SHOWN) else ""
         table.add_column(column, justify="right", style=style)
     for run in result.runs:
         table.add_row(
@@ -86,7 +88,7 @@ def _runs(result: Result) -> Table:
             "[green]clean[/]" if run.clean else "[red]NOT CLEAN[/]",
             str(run.generation),
             f"{sum(run.stages.get(stage, 0.0) for stage in BEFORE_POWER):.2f}",
-            *(f"{run.stages[stage]:.1f}" if stage in run.stages else "-" for stage in STAGES),
+            *(f"{run.stages[stage]:.1f}" if stage in run.stages else "-" for stage in SHOWN),
         )
     table.add_section()
     start = mean(run.start_s for run in result.runs)
@@ -95,7 +97,7 @@ def _runs(result: Result) -> Table:
 
 
 def _table(title: str) -> Table:
-    """A table that fits into 80 columns."""
+    """Make a table that fits into 80 columns."""
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
