@@ -92,7 +92,12 @@ class Lab:
         self.prewarm = prewarm
         self.image = image
         self.network = net.Network(self.at.name)
-        self.machine = qemu.create(self.at / LABEL, 1, firmware, self.network)
+        _claim(self.at, os.getpid())
+        try:
+            self.machine = qemu.create(self.at / LABEL, 1, firmware, self.network)
+        except BaseException:
+            remove(self.at)
+            raise
         self.address = str(net.host_address(1))
         self.client = Client(f"unix://{self.at}/api.sock")
         self.plugin: Machinery
@@ -118,7 +123,6 @@ class Lab:
         Raises:
             LabError, DeadlineExceededError: a part does not work.
         """
-        _claim(self.at, os.getpid())
         self._say("network")
         self.network.up()
         self._write_conf()
@@ -137,6 +141,8 @@ class Lab:
 
     def down(self) -> None:
         """End and remove everything, also when only half of it was made. May be called again."""
+        if not self.at.exists():
+            return
         try:
             self._service.stop(Deadline(30.0))
             self._bmc.stop()

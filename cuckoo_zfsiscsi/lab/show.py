@@ -85,7 +85,7 @@ def _runs(result: Result) -> Table:
             str(run.number),
             f"{run.recovery_s:.1f}",
             f"{run.start_s:.1f}",
-            "[green]clean[/]" if run.clean else "[red]NOT CLEAN[/]",
+            "[green]clean[/]" if run.clean else "[red]dirty[/]",
             str(run.generation),
             f"{sum(run.stages.get(stage, 0.0) for stage in BEFORE_POWER):.2f}",
             *(f"{run.stages[stage]:.1f}" if stage in run.stages else "-" for stage in SHOWN),

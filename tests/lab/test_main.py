@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,17 +49,17 @@ def is_gone(at: Path) -> bool:
     return not at.exists() and not (net.FOLDER / at.name).exists()
 
 
-@pytest.mark.lab
-@pytest.mark.timeout(500)
-@pytest.mark.parametrize("options", [["--firmware", "bios"], ["--firmware", "uefi", "--prewarm"]])
-def test_infected_and_clean_again(tmp_path: Path, options: list[str]) -> None:
-    file = tmp_path / "result.json"
+def run_main(file: Path, *options: str) -> tuple[str, dict[str, Any]]:
+    """Run it once to its end; return what it printed and its JSON document."""
     argv = [*MAIN, "--runs", "1", "--json", str(file), *options]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=480, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.rstrip().endswith("PASS")
-    assert "table 4" in done.stdout
-    result = json.loads(file.read_text())
+    return done.stdout, json.loads(file.read_text())
+
+
+def check_result(said: str, result: dict[str, Any]) -> None:
+    assert "\nPASS\n" in said
+    assert "table 4" in said
     assert (result["result"], result["faults"]) == ("pass", [])
     (run,) = result["runs"]
     assert run["clean"] is True
@@ -69,9 +70,41 @@ def test_infected_and_clean_again(tmp_path: Path, options: list[str]) -> None:
     assert any("does not boot" in line for line in result["without_reset"]["console"])
     assert result["after"]["clean"] is True
     assert result["after"]["generation"] > run["generation"]
-    if "--prewarm" in options:
-        assert run["prewarmed"] is True
-        assert run["start_s"] < run["stages"]["login"]
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(500)
+def test_bios_and_kept(tmp_path: Path) -> None:
+    """With --keep it stays up; what it says can be tried works; then it can be taken down."""
+    said, result = run_main(tmp_path / "json", "--keep")
+    check_result(said, result)
+    assert result["firmware"] == "bios"
+    lines = said.rstrip().split("\n")
+    (start,) = (number for number, line in enumerate(lines) if line.startswith("The lab stays up"))
+    at = Path(lines[start].split()[-2].rstrip("."))
+    try:
+        hosts, begin, probe, curl, power, stop, _tail, down = lines[start + 1 :]
+        assert down.strip() == "scripts/lab --down"
+        assert at in leftovers()
+        for command in (hosts, begin, probe, curl, power, stop):
+            tried = subprocess.run(
+                ["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False
+            )
+            assert tried.returncode == 0, command + tried.stdout + tried.stderr
+    finally:
+        remove(at)
+    assert is_gone(at)
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(500)
+def test_uefi_prewarmed(tmp_path: Path) -> None:
+    said, result = run_main(tmp_path / "json", "--firmware", "uefi", "--prewarm")
+    check_result(said, result)
+    assert result["firmware"] == "uefi"
+    (run,) = result["runs"]
+    assert run["prewarmed"] is True
+    assert run["start_s"] < run["stages"]["login"]
 
 
 @pytest.mark.lab
@@ -97,30 +130,6 @@ def test_killed_then_taken_down() -> None:
         assert at in leftovers()
         remove(at)
         assert is_gone(at)
-
-
-@pytest.mark.lab
-@pytest.mark.timeout(500)
-def test_kept(tmp_path: Path) -> None:
-    """It stays up, what it says can be tried works, and its own last line takes it down."""
-    argv = [*MAIN, "--runs", "1", "--keep", "--json", str(tmp_path / "json")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=480, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.rstrip().split("\n")
-    (start,) = (number for number, line in enumerate(lines) if line.startswith("The lab stays up"))
-    at = Path(lines[start].split()[-2].rstrip("."))
-    try:
-        commands = [line.strip() for line in lines[start + 1 :]]
-        assert commands[-1] == "scripts/lab --down"
-        assert at in leftovers()
-        for command in (commands[0], commands[1], commands[2], commands[3], commands[5]):
-            tried = subprocess.run(
-                ["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False
-            )
-            assert tried.returncode == 0, command + tried.stdout + tried.stderr
-    finally:
-        remove(at)
-    assert is_gone(at)
 
 
 def test_help_and_bad_options() -> None:

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.lab import bring_up, guest_image, main, qemu, runs
+from cuckoo_zfsiscsi.lab import network as net
+from cuckoo_zfsiscsi.lab.bring_up import Lab, leftovers, remove
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(bring_up, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def make(tmp_path: Path, firmware: qemu.Firmware = "bios") -> Lab:
+    image = tmp_path / "image.raw"
+    image.write_bytes(os.urandom(4 << 20))
+    return Lab(firmware=firmware, prewarm=False, image=image, say=lambda _: None)
+
+
+def test_up_and_down(folder: Path) -> None:
+    """All of it but a boot: the service answers, and the plugin knows the host."""
+    lab = make(folder)
+    assert lab.at not in leftovers()
+    with lab:
+        assert lab.plugin.machines()[0]["label"] == bring_up.LABEL
+        assert lab.client.hosts()[0]["image"] in (None, "golden@1")
+        assert len(lab.network.pids()) >= 4
+        secret = (lab.at / "bmc.password").read_text().strip()
+        assert (lab.at / "bmc.password").stat().st_mode & 0o077 == 0
+        for pid in lab.network.pids():
+            assert secret.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        lab.keep()
+        assert lab.at in leftovers()
+    assert not lab.at.exists()
+    assert not (net.FOLDER / lab.network.name).exists()
+    lab.down()
+
+
+def test_half_up(folder: Path) -> None:
+    lab = make(folder)
+    lab.image = folder / "no-image"
+    with pytest.raises(LabError, match="can't read"), lab:
+        pytest.fail("it can't be up")
+    assert not lab.at.exists()
+    assert not (net.FOLDER / lab.network.name).exists()
+
+
+def test_no_firmware(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "OVMF", folder / "nowhere")
+    with pytest.raises(LabError, match="ovmf"):
+        make(folder, "uefi")
+    assert leftovers() == []
+    assert list(folder.glob(f"{bring_up.PREFIX}*")) == []
+
+
+def test_whose_lab_is_it(folder: Path) -> None:
+    at = folder / f"{bring_up.PREFIX}x"
+    at.mkdir()
+    assert leftovers() == []  # it may be about to be claimed
+    os.utime(at, (1000, 1000))
+    assert leftovers() == [at]
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        bring_up._claim(at, process.pid)
+        assert leftovers() == []
+        process.kill()
+    assert leftovers() == [at]
+    bring_up._claim(at, os.getpid())
+    (at / "owner").write_text(f"{os.getpid()} 1\n")  # the number is in use again
+    assert leftovers() == [at]
+    remove(at)
+    assert leftovers() == []
+    remove(at)
+
+
+def test_a_directory_that_stays(folder: Path) -> None:
+    at = folder / f"{bring_up.PREFIX}x"
+    at.mkdir()
+    (at / "mount").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", at / "mount"], check=True)
+    try:
+        with pytest.raises(LabError, match="can't be removed"):
+            remove(at)
+    finally:
+        subprocess.run(["umount", at / "mount"], check=True)
+    remove(at)
+
+
+def test_take_down(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--down"]) == 0
+    assert capsys.readouterr().out == "no lab is up\n"
+    at = folder / f"{bring_up.PREFIX}x"
+    at.mkdir()
+    bring_up._claim(at, 0)
+    assert main.run(["--down"]) == 0
+    assert "is taken down" in capsys.readouterr().out
+    assert not at.exists()
+
+
+def test_not_root(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main.run([]) == 1
+    assert "sudo scripts/lab" in capsys.readouterr().err
+
+
+def test_an_error_is_a_fail(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_args: object, **_options: object) -> Path:
+        raise LabError("no mirror", fix="apt-get update")
+
+    at = folder / f"{bring_up.PREFIX}x"
+    at.mkdir()
+    bring_up._claim(at, 0)
+    monkeypatch.setattr(guest_image, "build", fail)
+    assert main.run(["--json", str(folder / "json")]) == 1
+    said = capsys.readouterr().out
+    assert said.rstrip().endswith("no mirror (fix: apt-get update)\nFAIL")
+    assert "is left from another lab" in said
+    assert '"result": "fail"' in (folder / "json").read_text()
+
+    monkeypatch.setattr(bring_up, "remove", fail)
+    assert main.run(["--down"]) == 1
+    assert "error: no mirror" in capsys.readouterr().err
+
+
+class Client:
+    """Answers as the service would."""
+
+    def __init__(self, *hosts: dict[str, object]) -> None:
+        self._hosts = list(hosts)
+
+    def host(self, _label: str) -> dict[str, object]:
+        return self._hosts.pop(0) if len(self._hosts) > 1 else self._hosts[0]
+
+
+def test_a_quarantined_host_is_not_awaited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = make(folder)
+    try:
+        client = Client(
+            {"state": "booting", "last_boot": None},
+            {"state": "quarantined", "reason": "no power", "last_boot": None},
+        )
+        monkeypatch.setattr(lab, "client", client)
+        with pytest.raises(LabError, match="no power"):
+            runs._await_prewarmed(lab, lambda _name, _seconds: None)
+    finally:
+        lab.down()
