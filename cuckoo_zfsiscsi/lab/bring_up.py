@@ -62,6 +62,7 @@ ip = {ip}
 snapshot = {image}
 mac = {mac}
 firmware = {firmware}
+{boot_file}
 power = {power}
 power_password_file = {at}/bmc.password
 power_interval = 0.2
@@ -184,6 +185,8 @@ class Lab:
                 ip=self.address,
                 mac=net.mac(1),
                 firmware=self.firmware,
+                # The firmware's own NIC driver is there already: 5 s faster than iPXE's here
+                boot_file="boot_file = snponly.efi" if self.firmware == "uefi" else "",
                 power=self._bmc.url,
                 prewarm="yes" if self.prewarm else "no",
             )

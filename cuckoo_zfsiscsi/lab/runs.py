@@ -71,10 +71,11 @@ def run_once(lab: Lab, watch: Watch, number: int, *, down: float, stage: Stage) 
         CuckooMachineError, LabError, DeadlineExceededError: it did not become ready.
     """
     run = Run(number)
+    told: set[str] = set()
     if lab.prewarm:
-        _await_prewarmed(lab, stage)
+        _await_prewarmed(lab, told, stage)
     began = time.monotonic()
-    _start(lab, stage)
+    _start(lab, told, stage)
     run.start_s = time.monotonic() - began
     boot = lab.client.host(LABEL)["last_boot"]
     run.stages, run.generation = dict(boot["stages"]), int(boot["generation"])
@@ -129,7 +130,7 @@ def failed_boots(console: str) -> list[str]:
     return [line for line in lines if any(sign in line for sign in NO_BOOT)]
 
 
-def _start(lab: Lab, stage: Stage) -> None:
+def _start(lab: Lab, told: set[str], stage: Stage) -> None:
     """Call the plugin's start(), and tell the stages that the service reports meanwhile."""
     failed: list[BaseException] = []
 
@@ -140,7 +141,6 @@ def _start(lab: Lab, stage: Stage) -> None:
             failed.append(error)
 
     known = _started(lab)
-    told: set[str] = set()
     thread = threading.Thread(target=body, name="cape", daemon=True)
     thread.start()
     while thread.is_alive():
@@ -150,7 +150,7 @@ def _start(lab: Lab, stage: Stage) -> None:
         raise failed[0]
 
 
-def _await_prewarmed(lab: Lab, stage: Stage) -> None:
+def _await_prewarmed(lab: Lab, told: set[str], stage: Stage) -> None:
     """Wait until the idle host stands by, as it would between two tasks of CAPE.
 
     Raises:
@@ -158,7 +158,6 @@ def _await_prewarmed(lab: Lab, stage: Stage) -> None:
         DeadlineExceededError: it does not come.
     """
     deadline = Deadline(PREWARM)
-    told: set[str] = set()
     while (host := lab.client.host(LABEL))["state"] != "ready":
         if host["state"] == "quarantined":
             raise LabError(f"{LABEL} is quarantined: {host['reason']}")

@@ -150,6 +150,6 @@ def test_a_quarantined_host_is_not_awaited(folder: Path, monkeypatch: pytest.Mon
         )
         monkeypatch.setattr(lab, "client", client)
         with pytest.raises(LabError, match="no power"):
-            runs._await_prewarmed(lab, lambda _name, _seconds: None)
+            runs._await_prewarmed(lab, set(), lambda _name, _seconds: None)
     finally:
         lab.down()

@@ -105,6 +105,8 @@ def test_uefi_prewarmed(tmp_path: Path) -> None:
     (run,) = result["runs"]
     assert run["prewarmed"] is True
     assert run["start_s"] < run["stages"]["login"]
+    (line,) = (line for line in said.split("\n") if "run 1: start" in line)
+    assert line.count(" login ") == 1
 
 
 @pytest.mark.lab
