@@ -8,6 +8,7 @@ tgtd for something. After each kill, who comes next must find all in order: chec
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -98,8 +99,10 @@ class Scene:
 def exported(run_dir: Path) -> list[Path]:
     """Return the disks that a tgtd which nobody looks after has open."""
     pids = Daemon(["tgtd"], run_dir / "tgtd.pid")._leftovers()
-    links = [link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()]
-    paths = [link.readlink() for link in links]
+    paths = []
+    for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            paths.append(link.readlink())
     return [path for path in paths if path.suffix == ".raw"]
 
 
