@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 
@@ -38,12 +38,12 @@ def port(boots: Boots) -> Iterator[int]:
 
 
 @pytest.fixture
-def client(port: int) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+def client(port: int) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         yield client
 
 
-def test_armed_host_gets_its_script(boots: Boots, client: httpx.Client) -> None:
+def test_armed_host_gets_its_script(boots: Boots, client: httpx2.Client) -> None:
     boots.arm("pc1", "#!ipxe\n")
     answer = client.get("/boot.ipxe", params={"mac": MAC1.upper()})
     assert answer.status_code == 200
@@ -74,7 +74,7 @@ def test_armed_host_gets_its_script(boots: Boots, client: httpx.Client) -> None:
     ],
 )
 def test_all_else_is_the_same_404(
-    boots: Boots, client: httpx.Client, method: str, url: str
+    boots: Boots, client: httpx2.Client, method: str, url: str
 ) -> None:
     boots.arm("pc1", "#!ipxe\n")
     answer = client.request(method, url)
@@ -83,7 +83,7 @@ def test_all_else_is_the_same_404(
     assert set(answer.headers) == {"content-length", "content-type"}
 
 
-def test_two_hosts_ask_at_once(boots: Boots, client: httpx.Client) -> None:
+def test_two_hosts_ask_at_once(boots: Boots, client: httpx2.Client) -> None:
     boots.arm("pc1", "one")
     boots.arm("pc2", "two")
     answers: dict[str, set[str]] = {MAC1: set(), MAC2: set()}
@@ -110,7 +110,7 @@ def test_a_silent_connection_is_ended(port: int, monkeypatch: pytest.MonkeyPatch
 
 
 def test_one_address_does_not_get_all_connections(
-    boots: Boots, client: httpx.Client, port: int
+    boots: Boots, client: httpx2.Client, port: int
 ) -> None:
     boots.arm("pc1", "one")
     held = [
