@@ -55,7 +55,8 @@ def work(lab: Lab, result: Result, tell: Progress) -> None:
             tell.say(f"run {number}: infected: a marker file; 2 MiB of random data over sector 0")
             if number == result.wanted:
                 tell.say("without the reset: power off and on, and wait")
-                result.without_reset = without_reset(lab, watch, run.stages["rpc"])
+                slowest = max(one.stages["rpc"] for one in result.runs)
+                result.without_reset = without_reset(lab, watch, slowest)
                 seen = "it CAME UP" if result.without_reset.came_up else "it does not come up"
                 tell.say(f"without the reset: {seen}")
             down = stop(lab, watch)
