@@ -144,8 +144,3 @@ class Network:
             check=False,
         )
         return [int(pid) for pid in done.stdout.split()]
-
-
-def leftovers() -> list[str]:
-    """Names of the labs' networks that exist now."""
-    return sorted(path.name for path in FOLDER.glob("zfsiscsi-lab-*"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cuckoo_zfsiscsi.config import HostConfig
+from cuckoo_zfsiscsi.config.network import parse_mac
+from cuckoo_zfsiscsi.config.wrong import WrongValueError
 from cuckoo_zfsiscsi.errors import UnknownHostError
 from cuckoo_zfsiscsi.netboot import OnEvent
 
@@ -86,11 +87,11 @@ class Boots:
 
 
 def normalize(mac: str) -> str:
-    """Return aa:bb:cc:dd:ee:ff, or "" if it is no MAC address."""
-    digits = re.sub(r"[:.-]", "", mac.lower())
-    if not re.fullmatch(r"[0-9a-f]{12}", digits):
+    """Return a MAC address as the configuration has it, or "" if it is none of a network card."""
+    try:
+        return parse_mac(mac)
+    except WrongValueError:
         return ""
-    return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
 def _why(entry: _Entry | None, mac: str, source: str) -> str:

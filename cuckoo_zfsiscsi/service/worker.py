@@ -79,6 +79,14 @@ class Worker:
             self._cancel.set(why)
         self._wake.notify()
 
+    def _answer_stops(self, *, is_off: bool) -> None:
+        for _, stopped in self._stops:
+            if is_off:
+                stopped.set_result(None)
+            else:
+                stopped.set_exception(self._quarantined())
+        self._stops.clear()
+
     def _quarantined(self) -> QuarantinedError:
         label = self.config.label
         return QuarantinedError(
@@ -91,9 +99,13 @@ class Worker:
             log.info("%s: %s -> %s", self.config.label, self._state.value, state.value)
             self._state, self._since = state, time.time()
 
+    @property
+    def _wanted_image(self) -> str:
+        run = self._run  # read once: a stop may end the run at any moment
+        return run.image if run else self.config.snapshot
+
     def _facts(self) -> Facts:
         now = time.monotonic()
-        image = self._run.image if self._run else self.config.snapshot
         has_disk = self._state in (State.CLEAN, State.READY)
         return Facts(
             state=self._state,
@@ -104,7 +116,7 @@ class Worker:
             maintenance=self._maintenance,
             prewarm=self.config.prewarm,
             run=self._run is not None,
-            right_image=has_disk and self._steps.has_image(image),
+            right_image=has_disk and self._steps.has_image(self._wanted_image),
             look_due=now >= self._look_at,
         )
 
@@ -148,12 +160,10 @@ class Worker:
         self._steps.cut(max(seconds, 0.1))
         with self._wake:
             self._set(State.DIRTY)
-            for _, stopped in self._stops:
-                stopped.set_result(None)
-            self._stops.clear()
+            self._answer_stops(is_off=True)
 
     def _reset(self) -> None:
-        self._steps.reset(self._run.image if self._run else self.config.snapshot, self._cancel)
+        self._steps.reset(self._wanted_image, self._cancel)
         with self._wake:
             self._set(State.CLEAN)
             boots_next = next_step(self._facts()) is Step.START_UP
@@ -224,12 +234,7 @@ class Worker:
             self._retry_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, RETRY_MOST)
             self._end_run(error)
-            for _, stopped in self._stops:
-                if is_off:
-                    stopped.set_result(None)
-                else:
-                    stopped.set_exception(self._quarantined())
-            self._stops.clear()
+            self._answer_stops(is_off=is_off)
 
     def _tidy(self) -> None:
         try:

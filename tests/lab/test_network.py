@@ -81,11 +81,11 @@ def test_not_root(network_name: Callable[[], str], monkeypatch: pytest.MonkeyPat
         Network(network_name()).up()
 
 
-def test_names_of_left_over_networks() -> None:
+def test_a_network_is_gone_with_its_name() -> None:
     with Network() as network:
         assert network.name == f"zfsiscsi-lab-{os.getpid()}"
-        assert network.name in net.leftovers()
-    assert network.name not in net.leftovers()
+        assert (net.FOLDER / network.name).exists()
+    assert not (net.FOLDER / network.name).exists()
 
 
 def test_who_is_who() -> None:
