@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Annotated
 
 import typer
 
 from cuckoo_zfsiscsi import config
-from cuckoo_zfsiscsi.cape.client import ServiceError
+from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.cli.hosts import make_client
 from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import PowerError
+from cuckoo_zfsiscsi.errors import DeadlineExceededError, PowerError
 from cuckoo_zfsiscsi.power import PowerState
-from cuckoo_zfsiscsi.power.connect import make_power
+from cuckoo_zfsiscsi.power.connect import make_power, make_witness
 
 NO_ANSWER = ("service unreachable", "service silent")
 """Titles of the errors that mean: nobody is there. Any other no of the service is a no."""
+POLL = 0.2
+"""Seconds between two looks whether the host is out of service."""
+MAINTENANCE = 60.0
+"""Seconds beside power_timeout until it is."""
 
 
 class Action(str, Enum):
@@ -25,13 +33,41 @@ class Action(str, Enum):
 
     ON = "on"
     OFF = "off"
+    CYCLE = "cycle"
     STATUS = "status"
+    TEST = "test"
+
+
+STEPS = {
+    Action.ON: ("on",),
+    Action.OFF: ("off",),
+    Action.CYCLE: ("off", "on"),
+    Action.STATUS: ("status",),
+    Action.TEST: ("off", "on", "off"),
+}
+
+
+@dataclass
+class Done:
+    """One step, as it went."""
+
+    step: str
+    power: str
+    seconds: float
+    peer: str = ""
+    proof: str = ""
+
+
+Do = Callable[[str], Done]
 
 
 def power(
     ctx: typer.Context,
     host: Annotated[str, typer.Argument(help="Label of the host.")],
-    action: Annotated[Action, typer.Argument()],
+    action: Annotated[
+        Action,
+        typer.Argument(help="test: switch an idle host off, on and off, and tell what proved it."),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Switch the power of a host and prove it, or ask for its state."""
@@ -39,35 +75,90 @@ def power(
     one = conf.host(host)
     via = "service"
     try:
-        state = _by_service(conf, one, action)
+        with _out_of_service(conf, one, action):
+            done = _run(_by_service(conf, one), action, as_json)
     except ServiceError as error:
         if error.title not in NO_ANSWER:
             raise
         typer.echo(f"{error.what}; asking the BMC directly", err=True)
-        via, state = "bmc", _directly(one, action)
+        via, done = "bmc", _run(_directly(conf, one), action, as_json)
     if as_json:
-        print_json({"host": host, "power": state.value, "via": via})
+        answer: dict[str, object] = {"host": host, "power": done[-1].power, "via": via}
+        if action in (Action.CYCLE, Action.TEST):
+            answer["steps"] = [asdict(step) for step in done]
+        print_json(answer)
     else:
-        typer.echo(f"{host}: power is {state.value}")
+        typer.echo(f"{host}: power is {done[-1].power}")
 
 
-def _by_service(conf: config.Config, host: config.HostConfig, action: Action) -> PowerState:
-    answer = make_client(conf).power(host.label, action.value, host.power_timeout)
+def _run(do: Do, action: Action, quiet: bool) -> list[Done]:
+    done = []
+    for step in STEPS[action]:
+        done.append(do(step))
+        if action is Action.TEST and not quiet:
+            last = done[-1]
+            typer.echo(f"{step:4} {last.seconds:6.1f} s  {last.peer}: {last.proof}")
+    return done
+
+
+@contextmanager
+def _out_of_service(conf: config.Config, host: config.HostConfig, action: Action) -> Iterator[None]:
+    """For a test, take an idle host out of service and give it back."""
+    client = make_client(conf)
+    if action is not Action.TEST or client.host(host.label)["state"] == "maintenance":
+        yield
+        return
+    client.maintenance(host.label, True)
     try:
-        return PowerState(answer.get("power"))
-    except ValueError:
-        raise PowerError(
-            f"{host.label}: the service at {conf.zfsiscsi.service} tells no power state",
-            fix="is it of the same version? zfsiscsi --version",
-        ) from None
+        _await_maintenance(client, host)
+        yield
+    finally:
+        client.maintenance(host.label, False)
 
 
-def _directly(host: config.HostConfig, action: Action) -> PowerState:
-    switch, deadline = make_power(host), Deadline(host.power_timeout)
-    if action is Action.STATUS:
-        return switch.status(deadline=deadline)
-    (switch.on if action is Action.ON else switch.off)(deadline=deadline)
-    return PowerState(action.value)
+def _await_maintenance(client: Client, host: config.HostConfig) -> None:
+    deadline = Deadline(host.power_timeout + MAINTENANCE)
+    while (now := client.host(host.label))["state"] != "maintenance":
+        if now["state"] == "quarantined" and now["reason"]:
+            raise PowerError(f"{host.label} is quarantined: {now['reason']}")
+        try:
+            deadline.sleep(POLL, f"taking {host.label} out of service")
+        except DeadlineExceededError as error:
+            raise PowerError(error.what, fix=f"zfsiscsi hosts {host.label}") from None
+
+
+def _by_service(conf: config.Config, host: config.HostConfig) -> Do:
+    client = make_client(conf)
+
+    def do(step: str) -> Done:
+        begin = time.monotonic()
+        answer = client.power(host.label, step, host.power_timeout)
+        try:
+            state = PowerState(answer.get("power")).value
+        except ValueError:
+            raise PowerError(
+                f"{host.label}: the service at {conf.zfsiscsi.service} tells no power state",
+                fix="is it of the same version? zfsiscsi --version",
+            ) from None
+        seconds = float(answer.get("seconds") or time.monotonic() - begin)
+        peer, proof = (str(answer.get(key, "")) for key in ("peer", "proof"))
+        return Done(step, state, seconds, peer, proof)
+
+    return do
+
+
+def _directly(conf: config.Config, host: config.HostConfig) -> Do:
+    switch = make_power(host, make_witness(conf, host))
+
+    def do(step: str) -> Done:
+        begin, deadline = time.monotonic(), Deadline(host.power_timeout)
+        if step == "status":
+            state = switch.status(deadline=deadline).value
+            return Done(step, state, time.monotonic() - begin)
+        proof = (switch.on if step == "on" else switch.off)(deadline=deadline)
+        return Done(step, proof.state.value, proof.seconds, proof.peer, proof.why)
+
+    return do
 
 
 def register(app: typer.Typer) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cuckoo_zfsiscsi.deadline import Deadline
 
@@ -13,6 +14,25 @@ class PowerState(str, Enum):
 
     ON = "on"
     OFF = "off"
+
+
+BOTH = frozenset(PowerState)
+
+
+@dataclass(frozen=True)
+class Can:
+    """What a driver is good for."""
+
+    switch: frozenset[PowerState] = BOTH
+    """To where it switches."""
+    tell: frozenset[PowerState] = BOTH
+    """States that it knows of the host. What it can't tell is proved by the host's own signs."""
+    courtesy: float = 0.0
+    """Seconds that a guest, asked to shut down, gets for it. Never trusted: a hard way follows."""
+    again: float = 10.0
+    """Seconds after which an acknowledged request without effect is made again."""
+    requests: int = 3
+    """Acknowledged requests in one switch; then it is only watched."""
 
 
 class Driver(Protocol):
@@ -25,6 +45,11 @@ class Driver(Protocol):
     @property
     def peer(self) -> str:
         """Name of what it talks to, for messages and rate limits: ipmi://10.0.0.1:623."""
+        ...
+
+    @property
+    def can(self) -> Can:
+        """What it is good for."""
         ...
 
     def request(self, state: PowerState, *, deadline: Deadline) -> None:
@@ -45,10 +70,37 @@ class Driver(Protocol):
         ...
 
 
+@runtime_checkable
+class Aimed(Protocol):
+    """A driver that can tell the host to boot from the network, once."""
+
+    def aim(self, *, deadline: Deadline) -> None:
+        """Make the network the next boot's device.
+
+        Raises:
+            TransientPowerError, PowerError: as Driver.request().
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a state was proved."""
+
+    state: PowerState
+    peer: str
+    """Driver.peer of what switched it."""
+    why: str
+    """What proves it, for people."""
+    seconds: float
+    requests: int = 0
+    """How often it was asked for."""
+
+
 class Power(Protocol):
     """What a host sees: switches power and proves it."""
 
-    def on(self, *, deadline: Deadline) -> None:
+    def on(self, *, deadline: Deadline) -> Proof:
         """Switch on; return when it is proved.
 
         Raises:
@@ -56,7 +108,7 @@ class Power(Protocol):
         """
         ...
 
-    def off(self, *, deadline: Deadline) -> None:
+    def off(self, *, deadline: Deadline) -> Proof:
         """Switch off at once; return when it is proved.
 
         Raises:

@@ -26,7 +26,13 @@ class Outcome:
 
 
 def run(
-    argv: Sequence[str], *, secrets: Mapping[str, str], install: str, deadline: Deadline, what: str
+    argv: Sequence[str],
+    *,
+    secrets: Mapping[str, str],
+    install: str,
+    deadline: Deadline,
+    what: str,
+    stdin: str = "",
 ) -> Outcome:
     """Run a command to its end. It and its children are killed when we stop waiting.
 
@@ -36,6 +42,7 @@ def run(
         install: how to install the program.
         deadline: for all of it.
         what: completes "... took longer than N s".
+        stdin: what it reads.
 
     Raises:
         PowerError: the program can't be started.
@@ -45,7 +52,7 @@ def run(
     try:
         process = subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **secrets},
@@ -57,7 +64,9 @@ def run(
         raise PowerError(f"{what}: can't run {argv[0]}: {error.strerror}", fix=install) from None
     with process:
         try:
-            while (output := _output(process)) is None:
+            unread = stdin or None
+            while (output := _output(process, unread)) is None:
+                unread = None
                 deadline.check(what)
             return Outcome(process.returncode, *output)
         finally:
@@ -66,8 +75,8 @@ def run(
                 process.wait()
 
 
-def _output(process: subprocess.Popen[str]) -> tuple[str, str] | None:
+def _output(process: subprocess.Popen[str], stdin: str | None) -> tuple[str, str] | None:
     try:
-        return process.communicate(timeout=POLL)
+        return process.communicate(stdin, timeout=POLL)
     except subprocess.TimeoutExpired:
         return None

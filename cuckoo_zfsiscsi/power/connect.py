@@ -1,28 +1,78 @@
-"""From a power URL to the power of a host."""
+"""From the power URLs of a host to its power."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from cuckoo_zfsiscsi.config import power_schemes
 from cuckoo_zfsiscsi.errors import ConfigError
+from cuckoo_zfsiscsi.power import Driver
 from cuckoo_zfsiscsi.power.limit import limiter_for
 from cuckoo_zfsiscsi.power.proved import ProvedPower
+from cuckoo_zfsiscsi.power.together import Together
+from cuckoo_zfsiscsi.power.unswitched import Unswitched
+from cuckoo_zfsiscsi.power.ways import Ways
+from cuckoo_zfsiscsi.power.witness import HostWitness, Nobody, Witness
 
 if TYPE_CHECKING:
-    from cuckoo_zfsiscsi.config import HostConfig
+    from cuckoo_zfsiscsi import config
 
 
-def make_power(host: HostConfig) -> ProvedPower:
-    """Return the power of a host; its password is read now, nothing is sent yet.
+def make_witness(conf: config.Config, host: config.HostConfig) -> HostWitness | Nobody:
+    """Return who sees a host from outside; nothing is sent yet."""
+    return HostWitness(conf, host) if host.power_signs else Nobody()
+
+
+def make_power(host: config.HostConfig, witness: Witness | None = None) -> Ways | Unswitched:
+    """Return the power of a host; its passwords are read now, nothing is sent yet.
+
+    Args:
+        host: its section.
+        witness: sees it; None: the power devices' word alone counts.
 
     Raises:
-        ConfigError: no such driver, or the URL or the password does not suit it.
+        ConfigError: no such driver, or a URL or a password does not suit it.
     """
-    driver = find_driver(host.power.scheme).connect(host.power, host.read_power_password())
-    return ProvedPower(driver, limiter_for(driver.peer), interval=host.power_interval)
+    if not host.power_urls:  # as a host that is reset at each boot may have it
+        return Unswitched(host.label)
+    witness = witness or Nobody()
+    made: dict[config.Way, ProvedPower] = {}
+    lists = (host.ways_on, host.ways_off)
+    for ways in lists:
+        for way in ways:
+            if way in made:
+                continue
+            drivers = [make_driver(host, url) for url in way]
+            # Those of several devices have their turns inside.
+            one = len(drivers) == 1
+            driver = drivers[0] if one else Together(drivers, host.power_interval)
+            made[way] = ProvedPower(
+                driver,
+                limiter_for(driver.peer),
+                interval=host.power_interval if one else 0.0,
+                witness=witness,
+                silence=host.power_silence,
+                hurried=way is not ways[-1],
+            )
+    on, off = ([made[way] for way in ways] for ways in lists)
+    return Ways(host.label, on, off, witness)
+
+
+def make_driver(host: config.HostConfig, url: config.PowerUrl) -> Driver:
+    """Return the driver of one URL, completed with what the host's section says already.
+
+    Raises:
+        ConfigError: as make_power().
+    """
+    module = find_driver(url.scheme)
+    known: dict[str, str] = getattr(module, "FROM_HOST", {})
+    options = {name: str(getattr(host, key)) for name, key in known.items()}
+    complete = dataclasses.replace(url, options={**options, **url.options})
+    driver: Driver = module.connect(complete, host.read_power_password(url=url))
+    return driver
 
 
 def find_driver(scheme: str) -> ModuleType:

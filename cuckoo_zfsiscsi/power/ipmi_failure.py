@@ -47,7 +47,8 @@ FAILURES = (
         "add ?cipher=3 (or 17) to the power URL",
     ),
     _Failure(
-        r"Insufficient privilege|unauthorized role|invalid role|Set Session Privilege Level",
+        r"Insufficient privilege|unauthorized role|invalid role"
+        r"|Set Session Privilege Level to \w+ failed:",
         "the BMC does not let this user switch power",
         "give the user operator privilege in the BMC, or add ?level=operator to the power URL",
     ),
@@ -62,7 +63,9 @@ FAILURES = (
     ),
     _Failure(
         r"Could not open socket|Get Auth Capabilities error|no response from RAKP|Unexpected"
-        r"|Unable to (get|set) Chassis Power",
+        r"|Unable to (get|set) Chassis Power"
+        # Without a reason behind it: the answer was lost.
+        r"|(?m:Set Session Privilege Level to \w+ failed$)",
         "the BMC does not answer",
         _SILENT,
         transient=True,

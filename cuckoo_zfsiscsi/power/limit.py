@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.power.breaker import Breaker
 
 POLL = 0.05
 """Seconds between two looks at whose turn it is."""
@@ -21,6 +22,9 @@ class Limiter:
         self._lock = threading.Lock()
         self._queue: deque[object] = deque()
         self._idle_since = float("-inf")
+        self.breaker = Breaker()
+        self.errors = 0
+        """Commands that failed since the service began; whoever has the turn counts."""
 
     @contextlib.contextmanager
     def turn(self, interval: float, *, deadline: Deadline, what: str) -> Iterator[None]:
@@ -64,3 +68,9 @@ def limiter_for(peer: str) -> Limiter:
     """Return the one limiter that this process has for a BMC, by its Driver.peer."""
     with _registry:
         return _limiters.setdefault(peer, Limiter())
+
+
+def errors_by_peer() -> dict[str, int]:
+    """Return how many commands have failed since the service began, by Driver.peer."""
+    with _registry:
+        return {peer: limiter.errors for peer, limiter in _limiters.items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cuckoo_zfsiscsi.config import HostConfig, power_schemes
+from cuckoo_zfsiscsi.config import HostConfig, PowerUrl, parse_ways, power_schemes
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import ConfigError
 from cuckoo_zfsiscsi.power import PowerState
@@ -31,6 +31,7 @@ def host_config(bmc: Bmc, folder: Path, password: str) -> HostConfig:
             "mac": "00:11:22:33:44:55",
             "firmware": "bios",
             "power": str(bmc.url()),
+            "power_signs": "off",
             "power_password_file": secret,
         }
     )
@@ -61,6 +62,23 @@ def test_no_driver(scheme: str) -> None:
 
 
 def test_scheme_is_judged_before_the_password_is_read() -> None:
-    host: Any = SimpleNamespace(power=SimpleNamespace(scheme="telepathy"))
+    ways = ((PowerUrl("telepathy", "h"),),)
+    host: Any = SimpleNamespace(power_urls=ways[0], ways_on=ways, ways_off=ways)
     with pytest.raises(ConfigError, match="telepathy"):
         make_power(host)
+
+
+def test_devices_that_are_used_together(bmc: Bmc, tmp_path: Path) -> None:
+    relay = tmp_path / "relay"
+    relay.write_text(
+        f"#!/bin/sh\ncd {tmp_path}\ncase $1 in status) cat state;; *) echo $1 >state\nesac\n"
+    )
+    relay.chmod(0o755)
+    (tmp_path / "state").write_text("on\n")
+    host = host_config(bmc, tmp_path, bmc.password)
+    both = parse_ways(f"{bmc.url()} and command://{relay}")
+    power = make_power(host.model_copy(update={"power": both}))
+    assert power.status(deadline=Deadline(10)) is PowerState.ON
+    proof = power.off(deadline=Deadline(20))
+    assert proof.peer == f"ipmi://127.0.0.1:{bmc.port} and command://{relay}"
+    assert (bmc.power, (tmp_path / "state").read_text()) == ("0", "off\n")

@@ -22,17 +22,7 @@ from cuckoo_zfsiscsi.errors import (
 from cuckoo_zfsiscsi.power import Driver, PowerState
 from cuckoo_zfsiscsi.power.ipmi import connect
 from tests.power.bmc import Bmc, free_port
-
-
-def processes() -> dict[int, bytes]:
-    """Return the command line of every process."""
-    lines: dict[int, bytes] = {}
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            lines[int(entry.parent.name)] = entry.read_bytes()
-        except OSError:  # it has just ended
-            continue
-    return lines
+from tests.power.processes import processes, watched
 
 
 def test_switches_and_tells(bmc: Bmc) -> None:
@@ -53,23 +43,11 @@ def test_password_is_seen_nowhere(bmc: Bmc, caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.DEBUG)
     bmc.fault("slow", "0.3")
     driver = bmc.driver(timeout="3")
-    seen: list[bytes] = []
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.is_set():
-            seen.extend(processes().values())
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
+    with watched() as seen:
         driver.request(PowerState.ON, deadline=Deadline(20))
         driver.query(deadline=Deadline(20))
         with pytest.raises(PowerError) as wrong:
             bmc.driver(password=bmc.password[::-1] + "x").query(deadline=Deadline(20))
-    finally:
-        done.set()
-        thread.join()
     ipmitool = [line for line in seen if b"ipmitool" in line and f"{bmc.port}".encode() in line]
     assert {line.split(b"\0")[-2] for line in ipmitool} == {b"on", b"status"}
     for secret in (bmc.password, bmc.password[::-1] + "x"):

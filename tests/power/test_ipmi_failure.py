@@ -42,6 +42,11 @@ RAKP = "RAKP 2 message indicates an error : "
             False,
         ),
         (
+            "Set Session Privilege Level to ADMINISTRATOR failed\n" + NO_SESSION,
+            "does not answer",
+            True,
+        ),
+        (
             "Set Session Privilege Level to ADMINISTRATOR failed: Unknown (0x81)\n",
             "let this",
             False,

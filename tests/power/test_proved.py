@@ -15,9 +15,9 @@ from cuckoo_zfsiscsi.errors import (
     PowerError,
     TransientPowerError,
 )
-from cuckoo_zfsiscsi.power import Power, PowerState
+from cuckoo_zfsiscsi.power import Can, Power, PowerState
 from cuckoo_zfsiscsi.power.limit import Limiter, limiter_for
-from cuckoo_zfsiscsi.power.proved import REQUESTS, ProvedPower
+from cuckoo_zfsiscsi.power.proved import ProvedPower
 from tests.power.bmc import Bmc
 
 
@@ -54,8 +54,8 @@ def test_says_off_and_stays_on(bmc: Bmc) -> None:
     assert 2.9 < time.monotonic() - begin < 3.5
     assert f"ipmi://127.0.0.1:{bmc.port}" in lie.value.what
     assert lie.value.fix
-    assert bmc.asked("set power 0") == REQUESTS
-    assert bmc.asked("get power") > REQUESTS
+    assert bmc.asked("set power 0") == Can().requests
+    assert bmc.asked("get power") > Can().requests
 
 
 def test_request_without_effect_is_repeated(bmc: Bmc) -> None:
@@ -190,3 +190,12 @@ def test_waiter_behind_a_dead_bmc_can_be_cancelled(bmc: Bmc) -> None:
             second.status(deadline=Deadline(20, cancel))
         assert time.monotonic() - begin < 0.8
         thread.join()
+
+
+def test_aimed_at_the_network_before_each_power_on(bmc: Bmc) -> None:
+    driver = bmc.driver(boot="network")
+    power = ProvedPower(driver, limiter_for(driver.peer), interval=0.0)
+    power.on(deadline=Deadline(10))
+    power.off(deadline=Deadline(10))
+    switched = [what for _, what in bmc.commands() if what.startswith("set")]
+    assert switched == ["set boot pxe", "set power 1", "set power 0"]

@@ -1,0 +1,84 @@
+"""The driver against a second, independent BMC: pyghmi's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from cuckoo_zfsiscsi.config import PowerUrl
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import PowerError, TransientPowerError
+from cuckoo_zfsiscsi.power import Aimed, PowerState
+from cuckoo_zfsiscsi.power.ipmi import Ipmi, connect
+from tests.power.bmc import Bmc, free_port
+
+SERVER = Path(__file__).with_name("pyghmi_bmc.py")
+PASSWORD = "pyghmi-pass"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    file = tmp_path / "machine"
+    file.write_text("off")
+    return file
+
+
+@pytest.fixture
+def port(machine: Path) -> Iterator[int]:
+    number = free_port()
+    argv = [sys.executable, str(SERVER), str(number), str(machine)]
+    environ = {**os.environ, "BMC_PASSWORD": PASSWORD}
+    with subprocess.Popen(argv, env=environ) as server:
+        try:
+            end = time.monotonic() + 20
+            while f"0100007F:{number:04X}" not in Path("/proc/net/udp").read_text():
+                assert time.monotonic() < end, "it does not listen"
+                time.sleep(0.05)
+            yield number
+        finally:
+            server.kill()
+
+
+def driver(port: int, password: str = PASSWORD, **more: str) -> Ipmi:
+    options = {"cipher": "3", "timeout": "2", "tries": "2", **more}
+    return connect(PowerUrl("ipmi", "127.0.0.1", "admin", port, options), SecretStr(password))
+
+
+def test_switches_and_tells(port: int, machine: Path) -> None:
+    one = driver(port)
+    assert one.query(deadline=Deadline(20)) is PowerState.OFF
+    one.request(PowerState.ON, deadline=Deadline(20))
+    assert machine.read_text() == "on"
+    assert one.query(deadline=Deadline(20)) is PowerState.ON
+    one.request(PowerState.OFF, deadline=Deadline(20))
+    assert machine.read_text() == "off"
+
+
+def test_next_boot_from_the_network(port: int, machine: Path, bmc: Bmc) -> None:
+    one = driver(port, boot="network")
+    assert isinstance(one, Aimed)
+    one.aim(deadline=Deadline(20))
+    assert machine.with_suffix(".boot").read_text() == "network"
+    assert not isinstance(driver(port), Aimed)
+    simulated = bmc.driver(boot="network-uefi", timeout="3", tries="2")
+    assert isinstance(simulated, Aimed)
+    simulated.aim(deadline=Deadline(20))
+    assert bmc.asked("set boot pxe") == 1
+
+
+def test_wrong_password(port: int) -> None:
+    with pytest.raises(PowerError, match=r"refuses the user or the password|gives no session"):
+        driver(port, "wrong").query(deadline=Deadline(30))
+
+
+def test_gone(port: int, machine: Path) -> None:
+    machine.unlink()
+    with pytest.raises((PowerError, TransientPowerError)):
+        driver(port).query(deadline=Deadline(20))

@@ -1,0 +1,160 @@
+"""Signs of life of a host that is a network namespace."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.config import Config
+from cuckoo_zfsiscsi.deadline import Cancel, Deadline
+from cuckoo_zfsiscsi.errors import CancelledError, PowerError
+from cuckoo_zfsiscsi.power import signs
+from cuckoo_zfsiscsi.power.connect import make_witness
+from cuckoo_zfsiscsi.power.witness import LINGER, LOOK, HostWitness, Nobody
+from tests.config.sample import edit, read
+from tests.netboot.network import Network, inside, make_network
+
+HOST = IPv4Address("10.99.0.11")
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Network]:
+    with make_network(f"witness{os.getpid()}") as network:
+        yield network
+
+
+@pytest.fixture
+def alive(net: Network) -> Iterator[None]:
+    """Give the namespace the host's address: its kernel answers ARP and ping then."""
+    net.run(net.hosts, f"ip addr add {HOST}/24 dev nic0")
+    yield
+    net.run(net.hosts, "ip addr flush dev nic0")
+    net.run(net.server, "ip neigh flush all")
+
+
+def config(folder: Path, *more: str) -> Config:
+    change = "\n".join(["mac = 00:11:22:33:44:01", *more])
+    boot0 = ("[netboot]\ninterface = br-lab", "[netboot]\ninterface = boot0")
+    return read(folder, edit(boot0, ("mac = 00:11:22:33:44:01", change)))
+
+
+def witness(folder: Path, *more: str) -> HostWitness:
+    conf = config(folder, *more)
+    made = make_witness(conf, conf.host("pc1"))
+    assert isinstance(made, HostWitness)
+    return made
+
+
+def look(net: Network, seen: HostWitness, since: float = 0.0) -> str:
+    with inside(net.server):
+        return seen.life(since, deadline=Deadline(5))
+
+
+def test_a_host_that_is_off(net: Network, tmp_path: Path) -> None:
+    begin = time.monotonic()
+    assert look(net, witness(tmp_path)) == ""
+    assert time.monotonic() - begin < LOOK + 1.0
+
+
+def test_arp_and_ping(net: Network, tmp_path: Path, alive: None) -> None:
+    assert look(net, witness(tmp_path)) == "it answers ARP"
+    assert look(net, witness(tmp_path, "power_signs = icmp")) == "it answers ping"
+    assert look(net, witness(tmp_path, "power_signs = rpc,agent,session")) == ""
+
+
+def test_ping_refused_yet_arp(net: Network, tmp_path: Path, alive: None) -> None:
+    """What a guest's firewall hides, its network card still answers."""
+    knob = "/proc/sys/net/ipv4/icmp_echo_ignore_all"
+    argv = ["nsenter", f"--net={net.hosts}", "--", "sh", "-c"]
+    subprocess.run([*argv, f"echo 1 > {knob}"], check=True)
+    try:
+        assert look(net, witness(tmp_path, "power_signs = icmp")) == ""
+        assert look(net, witness(tmp_path)) == "it answers ARP"
+    finally:
+        subprocess.run([*argv, f"echo 0 > {knob}"], check=True)
+
+
+def test_agent(net: Network, tmp_path: Path, alive: None) -> None:
+    with inside(net.hosts):
+        server = socket.create_server((str(HOST), 8000))
+    body = b'{"message": "CAPE Agent!"}'
+    answer = b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    def serve() -> None:
+        peer, _ = server.accept()
+        with peer:
+            peer.recv(1000)
+            peer.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with server:
+        assert look(net, witness(tmp_path, "power_signs = rpc,agent")) == "its agent answers"
+        thread.join()
+
+
+def test_session_that_goes_on(net: Network, tmp_path: Path, alive: None) -> None:
+    """A connection outlives its host: only what still comes through it is a sign."""
+    with inside(net.server):
+        portal = socket.create_server(("10.99.0.1", 3260))
+    with inside(net.hosts):
+        guest = socket.create_connection(("10.99.0.1", 3260))
+    peer, _ = portal.accept()
+    seen = witness(tmp_path, "power_signs = session")
+    with portal, guest, peer:
+        guest.sendall(b"nop")
+        time.sleep(0.2)
+        begin = time.monotonic()
+        assert look(net, seen, begin) == ""
+        time.sleep(LINGER + 0.2)
+        assert look(net, seen, begin) == ""
+        guest.sendall(b"nop")
+        time.sleep(0.1)
+        assert look(net, seen, begin) == "its iSCSI session goes on"
+
+
+def test_boot_is_seen_once_noted(tmp_path: Path) -> None:
+    seen = witness(tmp_path)
+    before = time.monotonic()
+    assert seen.boot(0.0) == ""
+    seen.note("dhcp", before + 1)
+    assert seen.boot(before) == "dhcp request"
+    assert seen.boot(before + 2) == ""
+
+
+def test_what_can_not_be_looked_for(net: Network, tmp_path: Path) -> None:
+    conf = config(tmp_path, "power_signs = arp")
+    other = conf.netboot.model_copy(update={"interface": "none0"})
+    broken = HostWitness(conf.model_copy(update={"netboot": other}), conf.host("pc1"))
+    with pytest.raises(PowerError, match="pc1: arp can't be looked for") as unable:
+        look(net, broken)
+    assert "power_signs" in unable.value.fix
+
+
+def test_nobody_sees_nothing(tmp_path: Path) -> None:
+    conf = config(tmp_path, "power_signs = off")
+    nobody = make_witness(conf, conf.host("pc1"))
+    assert isinstance(nobody, Nobody)
+    assert nobody.life(0.0, deadline=Deadline(1)) == nobody.boot(0.0) == ""
+
+
+def test_cancelled(net: Network, tmp_path: Path) -> None:
+    cancel = Cancel()
+    cancel.set("stop")
+    with inside(net.server), pytest.raises(CancelledError):
+        witness(tmp_path).life(0.0, deadline=Deadline(5, cancel))
+
+
+def test_arp_answers_of_others_do_not_count(net: Network, alive: None) -> None:
+    with inside(net.server):
+        own = IPv4Address("10.99.0.1")
+        assert signs.answers_arp("boot0", own, HOST, 1.0)
+        assert not signs.answers_arp("boot0", own, IPv4Address("10.99.0.12"), 0.3)
