@@ -21,6 +21,10 @@ for _name in ("read16", "write16", "inquiry", "synchronizecache16"):
     getattr(_lib, f"iscsi_{_name}_sync").restype = ctypes.c_void_p
 
 
+_TOLD = ("TargetAlias", "TargetPortalGroupTag")
+"""What a target declares: there is no answer to it (RFC 7143 13)."""
+
+
 class LoginError(Exception):
     """The target refused the login."""
 
@@ -28,7 +32,15 @@ class LoginError(Exception):
 class Initiator:
     """A session of libiscsi, without automatic reconnection."""
 
-    def __init__(self, export: Export, *, name: str = "", user: str = "", secret: str = "") -> None:
+    def __init__(
+        self,
+        export: Export,
+        *,
+        name: str = "",
+        user: str = "",
+        secret: str = "",
+        reverse_secret: str = "",
+    ) -> None:
         who = export.credentials
         self._lun = export.lun
         self._context = ctypes.c_void_p(_lib.iscsi_create_context((name or who.initiator).encode()))
@@ -38,6 +50,9 @@ class Initiator:
         _lib.iscsi_set_initiator_username_pwd(
             self._context, (user or who.user).encode(), (secret or who.secret).encode()
         )
+        if who.reverse_user:
+            proof = (reverse_secret or who.reverse_secret).encode()
+            _lib.iscsi_set_target_username_pwd(self._context, who.reverse_user.encode(), proof)
         _lib.iscsi_set_noautoreconnect(self._context, 1)
         _lib.iscsi_set_timeout(self._context, 10)
         portal = f"{export.portal}:{export.port}".encode()
@@ -131,11 +146,30 @@ class RawInitiator:
         proof = hashlib.md5(text).hexdigest()  # noqa: S324 - what CHAP is
         self._login(0x81, CHAP_N=who.user, CHAP_R=f"0x{proof}")
 
-    def finish(self) -> None:
-        """Enter the full feature phase: the target may ask for another round first."""
-        self._login(0x87, HeaderDigest="None", DataDigest="None", MaxRecvDataSegmentLength="262144")
-        while not self._may_go_on:
-            self._login(0x87)
+    def finish(self, **keys: str) -> None:
+        """Enter the full feature phase: the target may make proposals first, all are accepted."""
+        said = {**keys, "HeaderDigest": "None", "DataDigest": "None"}
+        said["MaxRecvDataSegmentLength"] = "262144"
+        answer = self._login(0x87, **said)
+        for _ in range(4):
+            if self._may_go_on:
+                return
+            proposed = {key: value for key, value in answer.items() if key not in {*said, *_TOLD}}
+            said |= proposed
+            answer = self._login(0x87, **proposed)
+        assert self._may_go_on, f"the target does not end the login: {answer}"
+
+    def discover(self, name: str) -> bytes:
+        """Log in for discovery and ask for all targets (SendTargets, RFC 7143 appendix C)."""
+        self.finish(InitiatorName=name, SessionType="Discovery")
+        text = b"SendTargets=All\0"
+        head = struct.pack(
+            ">BBHI8sIIII16x",
+            0x04, 0x80, 0, len(text), bytes(8), 2, 0xFFFFFFFF, self._sequence, 1,
+        )  # fmt: skip
+        self.socket.sendall(head + text)
+        answer = self._receive(48)
+        return self._receive((int.from_bytes(answer[5:8], "big") + 3) // 4 * 4)
 
     def ask_much(self, megabytes: int) -> None:
         """Ask for data and read nothing of it, as a host does that loses power now."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 from cuckoo_zfsiscsi.config import Config
+from cuckoo_zfsiscsi.disk.store import Store
 from cuckoo_zfsiscsi.disk.store.file import FileStore
+from cuckoo_zfsiscsi.disk.store.zfs import HostRules, Rules, ZfsStore
 from cuckoo_zfsiscsi.disk.target import Target
+from cuckoo_zfsiscsi.disk.target.identity import Identity
+from cuckoo_zfsiscsi.disk.target.lio import LioTarget
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 
 
@@ -14,24 +19,50 @@ def _file(config: Config) -> FileStore:
     return FileStore(config.storage.path)
 
 
+def _zfs(config: Config) -> ZfsStore:
+    storage = config.storage
+    hosts = {host.label: HostRules(host.spares, host.evidence) for host in config.hosts}
+    rules = Rules(hosts, storage.pool_free, storage.evidence_days, storage.evidence_gib)
+    return ZfsStore(storage.pool or "", rules)
+
+
+def _portals(config: Config) -> dict[str, IPv4Address]:
+    """Return where each host finds its disk, by label."""
+    return {host.label: config.network_of(host).portal_ip for host in config.hosts}
+
+
 def _tgt(config: Config) -> TgtTarget:
     storage = config.storage
     return TgtTarget(
         portal=storage.portal,
+        portals=_portals(config),
         port=storage.portal_port,
         iqn=storage.iqn,
         run_dir=config.zfsiscsi.run_dir,
+        identities={host.label: Identity.of(host) for host in config.hosts},
     )
 
 
-STORES: dict[str, Callable[[Config], FileStore]] = {"file": _file}
+def _lio(config: Config) -> LioTarget:
+    storage = config.storage
+    return LioTarget(
+        portal=storage.portal,
+        portals=_portals(config),
+        port=storage.portal_port,
+        iqn=storage.iqn,
+        identities={host.label: Identity.of(host) for host in config.hosts},
+        addresses={host.label: host.ip for host in config.hosts},
+    )
+
+
+STORES: dict[str, Callable[[Config], Store]] = {"file": _file, "zfs": _zfs}
 """By the value of `store` in [storage]."""
 
-TARGETS: dict[str, Callable[[Config], Target]] = {"tgt": _tgt}
+TARGETS: dict[str, Callable[[Config], Target]] = {"tgt": _tgt, "lio": _lio}
 """By the value of `target` in [storage]."""
 
 
-def make_store(config: Config) -> FileStore:
+def make_store(config: Config) -> Store:
     """Return the store, not open yet."""
     return STORES[config.storage.store](config)
 

@@ -7,8 +7,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.disk.store import Disk, Image
-from cuckoo_zfsiscsi.disk.store.file import FileStore
+from cuckoo_zfsiscsi.disk.store import Disk, Image, Store
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 from cuckoo_zfsiscsi.progress import silent
 from tests.iscsi import free_port
@@ -25,20 +24,20 @@ def make_raw(path: Path, size: int = 5 * MIB) -> Path:
     return path
 
 
-def seal(store: FileStore, name: str, source: Path) -> Image:
+def seal(store: Store, name: str, source: Path) -> Image:
     image = store.import_image(name, source, deadline=Deadline(60), progress=silent)
     return store.seal(image.ref, deadline=Deadline(60), progress=silent)
 
 
-def spare(store: FileStore, host: str = "pc1", image: str = "win10") -> Disk:
+def spare(store: Store, host: str = "pc1", image: str = "win10") -> Disk:
     return store.make_spare(host, image, deadline=Deadline(60), progress=silent)
 
 
-def swap(store: FileStore, host: str = "pc1", image: str = "win10") -> Disk:
-    return store.swap(host, image, deadline=Deadline(60))
+def swap(store: Store, host: str = "pc1", image: str = "win10") -> Disk:
+    return store.begin_swap(host, image, deadline=Deadline(60))()
 
 
-def prove(store: FileStore, disk: Disk) -> None:
+def prove(store: Store, disk: Disk) -> None:
     store.prove(disk, deadline=Deadline(60))
 
 

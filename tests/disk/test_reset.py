@@ -119,6 +119,22 @@ def test_nothing_is_swapped_under_a_host_that_is_not_fenced(
     assert host.store.current("pc1") == before
 
 
+def test_a_host_is_fenced_whatever_the_store_says(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = host.arm(host.reset().disk)
+
+    def begin_swap(_host: str, _image: str, *, deadline: Deadline) -> None:
+        raise DiskError(f"no answer within {deadline.seconds} s")
+
+    monkeypatch.setattr(host.store, "begin_swap", begin_swap)
+    with Initiator(export) as guest:
+        with pytest.raises(DiskError, match="no answer"):
+            host.reset()
+        with pytest.raises(OSError, match=r"BUS_RESET|no answer"):
+            guest.read(0)
+
+
 def test_a_changed_image_boots_nobody(host: Host) -> None:
     spare(host.store)
     path = host.store.path / "images/win10/1.raw"

@@ -50,11 +50,11 @@ def check_space(path: Path, needed: int) -> None:
 
 
 def clone(source: Path, copy: Path, *, digest: str, deadline: Deadline, progress: Progress) -> bool:
-    """Make a new file with the content of a sealed one, durably. Return True for a reference.
+    """Fill a file with the content of a sealed one, durably. Return True for a reference.
 
     Args:
         source: must not change meanwhile.
-        copy: must not exist; removed again on any failure.
+        copy: made, or there and empty; removed again on any failure.
         digest: SHA-256 that the source has on record; a bytewise copy is checked against it.
         deadline: of the whole copy.
         progress: told of the bytes copied.
@@ -66,7 +66,10 @@ def clone(source: Path, copy: Path, *, digest: str, deadline: Deadline, progress
         DeadlineExceededError, CancelledError: not done.
     """
     with source.open("rb") as reader:
-        writer = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        writer = os.open(copy, os.O_RDWR | os.O_CREAT, 0o600)
+        if os.fstat(writer).st_size:
+            os.close(writer)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(copy))
         try:
             referenced = _reference(reader.fileno(), writer)
             if not referenced:

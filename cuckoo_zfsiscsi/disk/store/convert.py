@@ -112,15 +112,31 @@ def _names_others(path: Path, kind: str) -> ImageError:
     )
 
 
-def convert(source: Source, raw: Path, *, deadline: Deadline, progress: Progress) -> None:
+def convert(
+    source: Source,
+    raw: Path,
+    *,
+    into_device: bool = False,
+    deadline: Deadline,
+    progress: Progress,
+) -> None:
     """Write the content of a disk file to a raw, sparse file.
+
+    Args:
+        source: what inspect() found.
+        raw: made, or written anew.
+        into_device: it is a block device that reads as zeros, at least as large: what is zero is
+            left out, and nothing goes through the page cache.
+        deadline: for all of it.
+        progress: told of the bytes converted.
 
     Raises:
         ImageError: the source is damaged.
         StoreFullError: no space.
         DeadlineExceededError, CancelledError: not done.
     """
-    argv = ["convert", "-p", "-f", source.format, "-O", "raw", str(source.path), str(raw)]
+    device = ["-n", "--target-is-zero", "-t", "none", "-S", "16k"] if into_device else []
+    argv = ["convert", "-p", *device, "-f", source.format, "-O", "raw", str(source.path), str(raw)]
     _run(source.path, argv, deadline, progress=progress, size=source.size)
 
 

@@ -42,6 +42,21 @@ class Facts:
         return cls.of(path)
 
 
+def opened_by(path: Path) -> str:
+    """Return a process that has a file open, as words; "" if there is none.
+
+    Only root sees the files of every process (proc(5), /proc/PID/fd). Raises OSError.
+    """
+    wanted = path.stat()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or closed the file
+            for link in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if os.path.samestat(link.stat(), wanted):
+                        return f"{(process / 'comm').read_text().strip()}, process {process.name}"
+    return ""
+
+
 def protect(path: Path, *, immutable: bool) -> None:
     """Make a file read-only; also for root (chattr +i) if wanted and the file system can."""
     path.chmod(0o400)

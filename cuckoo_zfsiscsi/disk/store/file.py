@@ -6,16 +6,21 @@ PATH/disks/HOST/GENERATION.raw  their writable clones          (file_disks.py)
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.disk.store import Disk, Image
+from cuckoo_zfsiscsi.disk.store import Disk, Evidence, Image, Space
 from cuckoo_zfsiscsi.disk.store.clone import clone, differs
 from cuckoo_zfsiscsi.disk.store.facts import Facts
 from cuckoo_zfsiscsi.disk.store.file_disks import Base, HostDisks
+from cuckoo_zfsiscsi.disk.store.file_drafts import Drafts
 from cuckoo_zfsiscsi.disk.store.file_images import NAME, Golden, Images
 from cuckoo_zfsiscsi.disk.store.guard import guarded
 from cuckoo_zfsiscsi.disk.store.record import make_directory, try_lock
@@ -41,6 +46,7 @@ class FileStore:
     def __init__(self, path: Path, *, immutable: bool = True) -> None:
         self.path = path
         self._images = Images(path / "images", immutable=immutable)
+        self._drafts = Drafts(self._images)
         self._hosts: dict[str, HostDisks] = {}
         self._hosts_lock = threading.Lock()
         self._lock: int | None = None
@@ -77,7 +83,7 @@ class FileStore:
     @guarded
     def images(self) -> list[Image]:
         """As Store.images()."""
-        return [golden.image for golden in self._images.all()]
+        return [self._sized(golden.image) for golden in self._images.all()]
 
     @guarded
     def find_image(self, ref: str) -> Image:
@@ -90,12 +96,20 @@ class FileStore:
     ) -> Image:
         """As Store.import_image()."""
         self._prepare()
-        return self._images.add(name, source, deadline=deadline, progress=progress)
+        image = self._images.add(name, source, deadline=deadline, progress=progress)
+        return self._sized(image)
 
     @guarded
     def seal(self, ref: str, *, deadline: Deadline, progress: Progress) -> Image:
         """As Store.seal()."""
-        return self._images.seal(ref, deadline=deadline, progress=progress)
+        return self._sized(self._images.seal(ref, deadline=deadline, progress=progress))
+
+    def _sized(self, image: Image) -> Image:
+        """Return it with the bytes that its file takes."""
+        with contextlib.suppress(FileNotFoundError):  # deleted at this moment
+            path = self._images.root / image.name / f"{image.version}.raw"
+            return replace(image, used=path.stat().st_blocks * 512)
+        return image
 
     @guarded
     def delete_image(self, ref: str) -> None:
@@ -105,7 +119,7 @@ class FileStore:
             golden = self._images.find(ref, sealed=False)
             if ref != golden.image.ref:
                 raise ImageError(f"{ref} does not say which version", fix=f"{golden.image.ref}?")
-            if users := self.users(ref):
+            if users := sorted(self._owners(ref)):
                 raise ImageError(
                     f"image {ref} is in use by {', '.join(users)}",
                     fix="give them another image (snapshot = ...), reset them, then try again",
@@ -114,10 +128,19 @@ class FileStore:
 
     @guarded
     def users(self, ref: str) -> list[str]:
-        """Return the hosts that have a disk, a retired one too, that is a clone of this image."""
+        """Return the hosts that have a disk, a retired one too, that is a clone of this image.
+
+        And the one that edits it.
+        """
+        return sorted({*self._owners(ref), *self._editors(ref)})
+
+    def _editors(self, ref: str) -> set[str]:
+        return {one.editor for one in self._images.all() if one.image.ref == ref} - {""}
+
+    def _owners(self, ref: str) -> set[str]:
         records = self._disks.glob("*/[1-9]*.json")
         bases = [(path.parent.name, Base.read(path)) for path in records]
-        return sorted({host for host, base in bases if base and base.image == ref})
+        return {host for host, base in bases if base and base.image == ref}
 
     @guarded
     def current(self, host: str) -> Disk | None:
@@ -125,6 +148,32 @@ class FileStore:
         disks = self._host(host)
         generation = disks.roles().current
         return None if generation is None else disks.disk(generation, "current")
+
+    @guarded
+    def disks(self, host: str) -> list[Disk]:
+        """As Store.disks()."""
+        disks = self._host(host)
+        roles = disks.roles()
+        found = [] if roles.current is None else [disks.disk(roles.current, "current")]
+        found += [] if roles.spare is None else [disks.disk(roles.spare, "spare")]
+        return [*found, *map(_draft, self._drafts.of(host))]
+
+    def rollback_image(self, ref: str) -> Image:
+        """As Store.rollback_image(): not with files."""
+        raise ImageError(
+            f"the file store has no rollback, so none to {ref}",
+            fix=f"name the version in zfsiscsi.conf: snapshot = {ref}; or use store = zfs",
+        )
+
+    @guarded
+    def edit_image(self, host: str, name: str, *, deadline: Deadline) -> Disk:
+        """As Store.edit_image()."""
+        disks = self._host(host)
+        with disks.hold(deadline):
+            roles = disks.roles()
+            disks.save(replace(roles, last=roles.last + 1))
+            draft = self._drafts.edit(name, host, roles.last + 1, deadline=deadline)
+        return _draft(draft)
 
     @guarded
     def make_spare(self, host: str, image: str, *, deadline: Deadline, progress: Progress) -> Disk:
@@ -162,12 +211,20 @@ class FileStore:
 
     @guarded
     def swap(self, host: str, image: str, *, deadline: Deadline) -> Disk:
-        """As Store.swap()."""
+        """Make the spare the current disk, now."""
         disks = self._host(host)
         with disks.hold(deadline):
             generation = self._spare(disks, image, deadline, silent)
             disks.save(replace(disks.roles(), current=generation, spare=None))
             return disks.disk(generation, "current")
+
+    def begin_swap(self, host: str, image: str, *, deadline: Deadline) -> Callable[[], Disk]:
+        """As Store.begin_swap(): there is nothing to look at before."""
+        return partial(self.swap, host, image, deadline=deadline)
+
+    def rollback(self, host: str, image: str, *, deadline: Deadline) -> Disk:
+        """As Store.rollback(): files have no snapshots, so it always is a swap."""
+        return self.swap(host, image, deadline=deadline)
 
     @guarded
     def prove(self, disk: Disk, *, deadline: Deadline) -> None:
@@ -214,6 +271,22 @@ class FileStore:
             disks.drop(generation)
         return len(retired)
 
+    @guarded
+    def spares(self, host: str) -> int:
+        """As Store.spares()."""
+        return int(self._host(host).roles().spare is not None)
+
+    @guarded
+    def space(self, *, deadline: Deadline) -> Space:
+        """As Store.space()."""
+        deadline.check(f"looking how full {self.path} is")
+        found = shutil.disk_usage(self.path)
+        return Space(found.total, found.free)
+
+    def kept(self, *, deadline: Deadline) -> list[Evidence]:  # noqa: ARG002
+        """As Store.kept(): none."""
+        return []
+
     @property
     def _disks(self) -> Path:
         return self.path / "disks"
@@ -233,6 +306,10 @@ class FileStore:
                 self._hosts[host] = HostDisks(self._disks / host)
                 make_directory(self._disks / host)
             return self._hosts[host]
+
+
+def _draft(golden: Golden) -> Disk:
+    return Disk(golden.editor, golden.generation, golden.image.ref, golden.path, "draft")
 
 
 def _unproven(disk: Disk, why: str) -> UnprovenDiskError:

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Image
 from cuckoo_zfsiscsi.disk.store.clone import check_space, hash_file
 from cuckoo_zfsiscsi.disk.store.convert import convert, inspect
-from cuckoo_zfsiscsi.disk.store.facts import Facts, protect, unprotect
+from cuckoo_zfsiscsi.disk.store.facts import Facts, opened_by, protect, unprotect
 from cuckoo_zfsiscsi.disk.store.record import (
     PART,
     locked,
@@ -40,6 +41,10 @@ class Golden:
     image: Image
     path: Path
     facts: Facts
+    editor: str = ""
+    """Host that changes it, while it is not sealed."""
+    generation: int = 0
+    """Of that host's."""
 
     @classmethod
     def read(cls, record: Path) -> Golden | None:
@@ -47,12 +52,29 @@ class Golden:
         if (found := read_record(record)) is None:
             return None
         facts = Facts(**found.pop("facts"))
-        return cls(Image(**found), record.with_suffix(".raw"), facts)
+        editing = found.pop("editor", ""), found.pop("generation", 0)
+        return cls(Image(**found), record.with_suffix(".raw"), facts, *editing)
 
     def write(self) -> None:
         """Put it on record, durably."""
         record = {**asdict(self.image), "facts": asdict(self.facts)}
+        if self.editor:
+            record |= {"editor": self.editor, "generation": self.generation}
         write_record(self.path.with_suffix(".json"), record)
+
+    def refuse_while_open(self, what: Literal["sealed", "deleted"]) -> None:
+        """Refuse what must not be done to a draft while the target has it.
+
+        Raises:
+            ImageError: it has.
+        """
+        if self.editor and (who := opened_by(self.path)):
+            again = {"sealed": "seal", "deleted": "delete"}[what]
+            raise ImageError(
+                f"{self.image.ref} can't be {what}, {self.editor} still has it: {who} has it open",
+                fix=f"shut {self.editor} down, zfsiscsi maintenance {self.editor} off, "
+                f"then {again} it again",
+            )
 
 
 class Images:
@@ -111,15 +133,15 @@ class Images:
             raise ImageError(f"{name!r} can't be an image's name", fix="letters, digits, . _ -")
         found = inspect(source, deadline=deadline)
         check_space(self.root, found.allocated)
-        with self._part(deadline) as part:
+        with self.part(deadline) as part:
             convert(found, part, deadline=deadline, progress=progress)
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             with self.lock(deadline):
-                return self._adopt(name, part)
+                return self.adopt(name, part)
 
     @contextlib.contextmanager
-    def _part(self, deadline: Deadline) -> Iterator[Path]:
+    def part(self, deadline: Deadline) -> Iterator[Path]:
         """Make a file to fill, ours by its lock: tidy() removes those that nobody has locked."""
         part = self.root / f"{secrets.token_hex(8)}{PART}"
         with self.lock(deadline):
@@ -132,7 +154,8 @@ class Images:
             part.unlink(missing_ok=True)
             os.close(handle)
 
-    def _adopt(self, name: str, part: Path) -> Image:
+    def adopt(self, name: str, part: Path) -> Image:
+        """Make a filled file the next version, not sealed. Call it with the lock held."""
         directory = self.root / name
         make_directory(directory)
         counter = directory / "last.json"
@@ -154,12 +177,18 @@ class Images:
         golden = self.find(ref, sealed=False)
         if golden.image.sealed:
             return golden.image
+        golden.refuse_while_open("sealed")
         before = Facts.settled(golden.path)
         digest = hash_file(golden.path, deadline=deadline, progress=progress)
         with self.lock(deadline):
             golden = self.find(golden.image.ref, sealed=False)  # deleted meanwhile?
             protect(golden.path, immutable=self._immutable)
             facts = Facts.settled(golden.path)
+            try:
+                golden.refuse_while_open("sealed")
+            except ImageError:
+                unprotect(golden.path)
+                raise
             if replace(facts, ctime_ns=before.ctime_ns) != before:
                 unprotect(golden.path)
                 raise ImageError(
@@ -196,7 +225,12 @@ class Images:
         return golden
 
     def remove(self, golden: Golden) -> None:
-        """Remove one version, used by nobody. Call it with the lock held."""
+        """Remove one version, used by nobody. Call it with the lock held.
+
+        Raises:
+            ImageError: it is a draft that a host still has.
+        """
+        golden.refuse_while_open("deleted")
         golden.path.with_suffix(".json").unlink()
         sync_directory(golden.path.parent)
         unprotect(golden.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +19,10 @@ class Credentials:
     user: str
     secret: str = field(repr=False)
     """CHAP secret, 12 to 16 characters (RFC 7143 12.1.4; Windows' limit is 16)."""
+    reverse_user: str = ""
+    """By which the target proves itself to the host (mutual CHAP); "": it does not."""
+    reverse_secret: str = field(default="", repr=False)
+    """As `secret`, and another one (RFC 7143 9.2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,27 @@ class Target(Protocol):
 
         Raises:
             TargetError: a session is still there.
+        """
+        ...
+
+    def prepare(self, disk: Disk, *, deadline: Deadline) -> None:
+        """Do ahead what export() of this disk needs: nobody can log in to it yet.
+
+        In the background. An export() without it does the same, only later.
+
+        Raises:
+            TargetError: refused.
+        """
+        ...
+
+    def release(self, host: str, keep: Collection[Disk], *, deadline: Deadline) -> None:
+        """Let go of every disk of the host but these and the one that is exported.
+
+        In the background: closing a disk may wait for the guest's last writes. Afterwards the
+        store can drop or rename them.
+
+        Raises:
+            TargetError, DeadlineExceededError: one is still held.
         """
         ...
 

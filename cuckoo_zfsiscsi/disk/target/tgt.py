@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -20,9 +21,11 @@ from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
+from cuckoo_zfsiscsi.disk.target.identity import Identity, made_up_serial
+from cuckoo_zfsiscsi.disk.target.names import check_names
 from cuckoo_zfsiscsi.disk.target.tgt_ipc import Code, Ipc, Mode, Op, RefusedError
 from cuckoo_zfsiscsi.disk.target.tgt_logins import Logins
-from cuckoo_zfsiscsi.disk.target.tgt_names import check_names, identities
+from cuckoo_zfsiscsi.disk.target.tgt_names import check_path, identities
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, TargetError
 
 log = logging.getLogger(__name__)
@@ -48,26 +51,42 @@ class TgtTarget:
     """Exports disks through tgtd. Implements the Target protocol; safe between threads.
 
     Args:
-        portal: address that hosts log in to.
+        portal: address that hosts log in to, unless they have another.
         port: TCP port of it.
         iqn: base name; the target of host pc1 is IQN:pc1.
         run_dir: for the control socket and the pid file.
+        identities: how the disk of each host shows itself, by label.
+        portals: address that each host logs in to, by label.
     """
 
-    def __init__(self, *, portal: IPv4Address, port: int, iqn: str, run_dir: Path) -> None:
+    def __init__(
+        self,
+        *,
+        portal: IPv4Address,
+        port: int,
+        iqn: str,
+        run_dir: Path,
+        identities: Mapping[str, Identity] | None = None,
+        portals: Mapping[str, IPv4Address] | None = None,
+    ) -> None:
         self._portal, self._port, self._iqn = str(portal), port, iqn
+        self._portals = {label: str(address) for label, address in (portals or {}).items()}
+        every = dict.fromkeys([self._portal, *self._portals.values()])
+        self._listens = [f"{address}:{port}" for address in every]
         self._run_dir = run_dir
+        self._identities = identities or {}
         socket = run_dir / "tgtd.sock"
         self._ipc = Ipc(socket.with_name(f"{socket.name}.{_CONTROL_PORT}"))
-        self._logins = Logins(self._ipc, self._portal, port)
+        self._logins = Logins(self._ipc, list(every), port)
         self._daemon = Daemon(
-            ["tgtd", "-f", "-C", str(_CONTROL_PORT), "--iscsi", f"portal={portal}:{port}"],
+            ["tgtd", "-f", "-C", str(_CONTROL_PORT),
+             "--iscsi", ",".join(f"portal={listens}" for listens in self._listens)],
             run_dir / "tgtd.pid",
             env={"TGT_IPC_SOCKET": str(socket)},
             error=TargetError,
             install="apt install tgt",
             grace=0.0,  # tgtd ignores SIGTERM, and has nothing to put in order
-        )
+        )  # fmt: skip
         self._lock = threading.RLock()
         self._exports: dict[str, _Exported] = {}
         self._last_tid = 0
@@ -86,14 +105,15 @@ class TgtTarget:
         self._run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._exports.clear()
         self._daemon.start(deadline, ready=self._answers)
-        portals = self._ipc.call(Mode.PORTAL, Op.SHOW, deadline=deadline).split()
-        if portals != ["Portal:", f"{self._portal}:{self._port},1"]:
+        told = self._ipc.call(Mode.PORTAL, Op.SHOW, deadline=deadline)
+        portals = {line.removeprefix("Portal: ") for line in told.splitlines() if line}
+        if portals != {f"{listens},1" for listens in self._listens}:
             # tgtd listens on every address when it can't have the one that it was told.
             self._daemon.stop(Deadline(0))
             raise TargetError(
-                f"tgtd can't listen on {self._portal}:{self._port}: {self._daemon.tail}",
+                f"tgtd can't listen on {', '.join(self._listens)}: {self._daemon.tail}",
                 fix=f"is another target running (systemctl stop tgt), and does this server have "
-                f"the address? ss -ltnp 'sport = :{self._port}'",
+                f"the addresses? ss -ltnp 'sport = :{self._port}'",
             )
 
     def _answers(self) -> bool:
@@ -130,7 +150,8 @@ class TgtTarget:
         while not self._is_gone(tid, deadline):
             self._logins.drop(tid, deadline)
             deadline.sleep(_POLL, f"waiting for the last command of {host} to end")
-        self._ipc.undo(Mode.ACCOUNT, Op.DELETE, f"user={credentials.user}", deadline=deadline)
+        for user in filter(None, (credentials.user, credentials.reverse_user)):
+            self._ipc.undo(Mode.ACCOUNT, Op.DELETE, f"user={user}", deadline=deadline)
         while self._holds(exported.disk.path):
             deadline.sleep(_POLL, f"waiting for tgtd to close the disk of {host}")
         with self._lock:
@@ -150,10 +171,17 @@ class TgtTarget:
                 raise
         return True
 
+    def prepare(self, disk: Disk, *, deadline: Deadline) -> None:
+        """As Target.prepare(): tgtd makes a LUN in a millisecond, there is nothing to do ahead."""
+
+    def release(self, host: str, keep: Collection[Disk], *, deadline: Deadline) -> None:
+        """As Target.release(): fence() has closed every disk already."""
+
     def export(self, disk: Disk, credentials: Credentials, *, deadline: Deadline) -> Export:
         """As Target.export()."""
         name = f"{self._iqn}:{disk.host}"
-        check_names(disk, name, credentials)
+        check_names(name, credentials)
+        check_path(disk.path)
         with self._lock:
             self._check_alive()
             if disk.host in self._exports:
@@ -167,7 +195,8 @@ class TgtTarget:
                 with contextlib.suppress(TargetError, DeadlineExceededError):
                     self.fence(disk.host, deadline=Deadline(_CLOSE_TIMEOUT))
                 raise
-        return Export(self._portal, self._port, name, LUN, credentials)
+        portal = self._portals.get(disk.host, self._portal)
+        return Export(portal, self._port, name, LUN, credentials)
 
     def _build(self, exported: _Exported, name: str, deadline: Deadline) -> None:
         """Make the target; its ACL last: until then it refuses every login."""
@@ -178,9 +207,14 @@ class TgtTarget:
         account = f"user={who.user},password={who.secret}"
         call(Mode.ACCOUNT, Op.NEW, account, deadline=deadline)
         call(Mode.ACCOUNT, Op.BIND, f"user={who.user}", tid=tid, deadline=deadline)
+        if who.reverse_user:
+            user = f"user={who.reverse_user}"
+            account = f"{user},password={who.reverse_secret}"
+            call(Mode.ACCOUNT, Op.NEW, account, deadline=deadline)
+            call(Mode.ACCOUNT, Op.BIND, user, tid=tid, outgoing=True, deadline=deadline)
         backing = f"path={disk.path},bstype=rdwr"
         call(Mode.DEVICE, Op.NEW, backing, tid=tid, lun=LUN, deadline=deadline)
-        for lun, identity in identities(disk.host, LUN):
+        for lun, identity in identities(self._identity(disk.host), LUN):
             call(Mode.DEVICE, Op.UPDATE, identity, tid=tid, lun=lun, deadline=deadline)
         if not self._holds(disk.path, writable=True):
             raise TargetError(f"tgtd did not open {disk.path} for writing")
@@ -196,6 +230,9 @@ class TgtTarget:
             return []
         found = self._logins.up(exported.tid, Deadline(_ASK_TIMEOUT))
         return [Session(c.initiator, c.address, c.number) for c in found]
+
+    def _identity(self, host: str) -> Identity:
+        return self._identities.get(host) or Identity(made_up_serial(host))
 
     def _holds(self, path: Path, *, writable: bool = False) -> bool:
         """Return whether tgtd has a file open, as the kernel knows it."""

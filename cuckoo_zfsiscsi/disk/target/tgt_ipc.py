@@ -86,6 +86,7 @@ class Ipc:
         sid: int = 0,
         cid: int = 0,
         lun: int = 0,
+        outgoing: bool = False,
         deadline: Deadline,
     ) -> str:
         """Make one request; return the text that came with the answer.
@@ -98,6 +99,7 @@ class Ipc:
             sid: session.
             cid: connection of the session.
             lun: logical unit.
+            outgoing: an account is the target's own, by which it proves itself (ac_dir).
             deadline: of the request.
 
         Raises:
@@ -107,7 +109,9 @@ class Ipc:
         """
         text = parameters.encode() + b"\0" if parameters else b""
         length = _REQUEST.size + len(text)
-        head = _REQUEST.pack(mode, op, b"iscsi", length, tid, sid, lun, cid, 0, 0, 0, 0, 0)
+        head = _REQUEST.pack(
+            mode, op, b"iscsi", length, tid, sid, lun, cid, 0, 0, int(outgoing), 0, 0
+        )
         request = f"{op.name.lower()} {mode.name.lower()} {tid or ''}".rstrip()
         what = f"tgtd's answer to {request}"
         deadline.check(what)

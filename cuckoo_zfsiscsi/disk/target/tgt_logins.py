@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cuckoo_zfsiscsi.deadline import Deadline
@@ -34,8 +35,9 @@ class Login(Session):
 class Logins:
     """Logins to the targets of one tgtd."""
 
-    def __init__(self, ipc: Ipc, portal: str, port: int) -> None:
-        self._ipc, self._portal, self._port = ipc, portal, port
+    def __init__(self, ipc: Ipc, portals: Sequence[str], port: int) -> None:
+        self._ipc, self._port = ipc, port
+        self._own = " or ".join(f"src {portal}" for portal in portals)
 
     def up(self, tid: int, deadline: Deadline) -> list[Login]:
         """Return who is logged in to a target.
@@ -71,7 +73,7 @@ class Logins:
     def _cut(self, addresses: set[str], deadline: Deadline) -> None:
         """Let the kernel close the connections of these addresses (CONFIG_INET_DIAG_DESTROY)."""
         for address in addresses - {""}:
-            argv = ["ss", "-K", "-H", "-n", "-t", f"src {self._portal} and sport = :{self._port}"]
+            argv = ["ss", "-K", "-H", "-n", "-t", f"( {self._own} ) and sport = :{self._port}"]
             argv[-1] += f" and dst {address}"
             log.warning("cuts the connection of %s, which does not end by itself", address)
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):

@@ -54,6 +54,19 @@ def test_one_spare_is_enough(store: FileStore) -> None:
 
 
 @pytest.mark.usefixtures("win10")
+def test_what_is_there(store: FileStore) -> None:
+    assert store.spares("pc1") == 0
+    spare(store)
+    assert (store.spares("pc1"), store.spares("pc2")) == (1, 0)
+    swap(store)
+    assert store.spares("pc1") == 0
+    found = store.space(deadline=Deadline(1))
+    assert 0 < found.free < found.total
+    assert found.percent == pytest.approx(100 * found.free / found.total)
+    assert store.kept(deadline=Deadline(1)) == []
+
+
+@pytest.mark.usefixtures("win10")
 def test_swap_makes_a_spare_when_there_is_none_and_retires_the_old(store: FileStore) -> None:
     assert [swap(store).generation for _ in range(3)] == [1, 2, 3]
     with pytest.raises(UnprovenDiskError, match="not this host's current or spare"):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
+from cuckoo_zfsiscsi.disk.reset import new_credentials
 from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.target import Credentials, Export
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
@@ -54,6 +55,29 @@ def test_the_holder_of_the_credentials_has_the_disk(target: TgtTarget, tmp_path:
             (found.credentials.initiator, "127.0.0.1")
         ]
     assert disk.path.read_bytes()[4096 : 4096 + 512] == b"w" * 512
+
+
+def test_the_target_proves_itself_too(target: TgtTarget, tmp_path: Path) -> None:
+    disk = make_disk(tmp_path)
+    who = new_credentials(target, disk, mutual=True)
+    assert who.reverse_secret != who.secret
+    found = target.export(disk, who, deadline=Deadline(10))
+    with Initiator(found) as initiator:
+        assert initiator.read(0) == disk.path.read_bytes()[:512]
+    with pytest.raises(LoginError):
+        Initiator(found, reverse_secret="a" * 16)
+    one_way = replace(found, credentials=replace(who, reverse_user=""))
+    with Initiator(one_way) as initiator:
+        assert initiator.read(0), "who does not ask for a proof needs none"
+    fence(target)
+    again = replace(disk, generation=2)
+    found = export(target, again)
+    # As would a target that has never heard of the secret
+    claimed = replace(found.credentials, reverse_user="pc1.g1.target", reverse_secret="b" * 16)
+    with pytest.raises(LoginError):
+        Initiator(replace(found, credentials=claimed))
+    accounts = target._ipc.call(Mode.ACCOUNT, Op.SHOW, deadline=Deadline(5))
+    assert accounts.split() == ["Account", "list:", "pc1.g2"]
 
 
 def test_who_has_not_all_of_them_is_refused(target: TgtTarget, tmp_path: Path) -> None:

@@ -1,0 +1,292 @@
+"""The LIO driver: the kernel's target, set up through rtslib and configfs (target_core_mod).
+
+A host has one target and one portal for good. What changes at a reset is the ACL, which holds the
+generation's secret and maps its disk; a fenced host has none. Disks are taken and let go of behind
+the scenes, by prepare() and release(). What the kernel has is asked for each time: others may have
+changed it, and it is put in order, or the call says what is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.bounded import ROUND, bounded
+from cuckoo_zfsiscsi.disk.store import Disk
+from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
+from cuckoo_zfsiscsi.disk.target import lio_logins as logins
+from cuckoo_zfsiscsi.disk.target.identity import Identity, made_up_serial
+from cuckoo_zfsiscsi.disk.target.lio_backstore import (
+    Backstore,
+    Backstores,
+    forget_reservations,
+    wait_until_free,
+)
+from cuckoo_zfsiscsi.disk.target.lio_door import Door
+from cuckoo_zfsiscsi.disk.target.lio_group import LUN, Group
+from cuckoo_zfsiscsi.disk.target.lio_kernel import ISCSI, check_kernel, entries, rtslib
+from cuckoo_zfsiscsi.disk.target.lio_writer import Writer
+from cuckoo_zfsiscsi.disk.target.names import check_names
+from cuckoo_zfsiscsi.errors import TargetError, ZfsIscsiError
+
+log = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT = 20.0
+_ASK_TIMEOUT = 5.0
+
+
+@dataclass
+class _Host:
+    """What a host has, and who is changing it."""
+
+    group: Group
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    disks: dict[Path, Backstore] = field(default_factory=dict)
+    """By device."""
+    closing: dict[Path, Backstore] = field(default_factory=dict)
+    exported: Path | None = None
+    """The device."""
+    initiator: str = ""
+    seen: set[str] = field(default_factory=set)
+    """Addresses that its sessions came from."""
+
+
+class LioTarget:
+    """Exports disks through the kernel. Implements the Target protocol; safe between threads.
+
+    Args:
+        portal: address that hosts log in to, unless they have another.
+        port: TCP port of it.
+        iqn: base name; the target of host pc1 is IQN:pc1.
+        identities: how the disk of each host shows itself, by label.
+        addresses: of each host, by label: whose connection is whose.
+        portals: address that each host logs in to, by label.
+    """
+
+    def __init__(
+        self,
+        *,
+        portal: IPv4Address,
+        port: int,
+        iqn: str,
+        identities: Mapping[str, Identity] | None = None,
+        addresses: Mapping[str, IPv4Address] | None = None,
+        portals: Mapping[str, IPv4Address] | None = None,
+    ) -> None:
+        self._portal, self._port, self._iqn = str(portal), port, iqn
+        self._portals = {label: str(address) for label, address in (portals or {}).items()}
+        self._identities = identities or {}
+        self._addresses = {label: str(address) for label, address in (addresses or {}).items()}
+        self._writer = Writer()
+        self._backstores = Backstores(iqn, self._writer)
+        self._hosts: dict[str, _Host] = {}
+        self._guard = threading.Lock()
+        self._door: Door | None = None
+
+    # Target
+
+    def open(self, *, deadline: Deadline) -> None:
+        """As Target.open()."""
+        check_kernel()
+        rtslib()
+        portals = list(dict.fromkeys([self._portal, *self._portals.values()]))
+        for portal in portals:
+            self._check_address(portal)
+        self._clear(deadline)
+        for label in self._identities:
+            self._host(label).group.ensure(deadline)
+        names = {address: label for label, address in self._addresses.items()}
+        self._door = Door(portals, self._port, names)
+
+    def close(self) -> None:
+        """As Target.close()."""
+        if self._door:
+            self._door.close()
+            self._door = None
+        try:
+            self._clear(Deadline(CLOSE_TIMEOUT))
+        except ZfsIscsiError as error:
+            log.error("the kernel's target is not cleared: %s", error)
+
+    def initiator(self, disk: Disk) -> str:
+        """As Target.initiator()."""
+        return f"{self._iqn}:{disk.host}.g{disk.generation}"
+
+    def fence(self, host: str, *, deadline: Deadline) -> None:
+        """As Target.fence()."""
+        with self._held(host, deadline) as state:
+            state.initiator = ""
+            state.group.fence(deadline, partial(self._cut, host))
+            state.exported = None
+            self._cut(host, deadline, only=state.seen | {self._addresses.get(host, "")})
+
+    def prepare(self, disk: Disk, *, deadline: Deadline) -> None:
+        """As Target.prepare()."""
+        with self._held(disk.host, deadline) as state:
+            self._ready(state, disk, deadline)
+
+    def release(self, host: str, keep: Collection[Disk], *, deadline: Deadline) -> None:
+        """As Target.release()."""
+        with self._held(host, deadline) as state:
+            kept = {_device(disk) for disk in keep} | {state.exported}
+            for device in [device for device in state.disks if device not in kept]:
+                self._part(state, device, deadline)
+        for device in list(state.closing):
+            self._close(state, device, deadline)
+
+    def export(self, disk: Disk, credentials: Credentials, *, deadline: Deadline) -> Export:
+        """As Target.export()."""
+        with self._held(disk.host, deadline) as state:
+            name = state.group.name
+            check_names(name, credentials)
+            if state.exported or state.group.acls():
+                raise TargetError(f"{disk.host} is not fenced: its old disk is exported")
+            backstore, lun = self._ready(state, disk, deadline)
+            if backstore.is_reserved:
+                log.warning("%s is reserved: it is taken anew", backstore.device)
+                self._part(state, backstore.device, deadline)
+                backstore, lun = self._ready(state, disk, deadline)
+            forget_reservations(self._identity(disk.host).serial)
+            try:
+                state.exported, state.initiator = backstore.device, credentials.initiator
+                state.group.admit(credentials, lun, deadline)
+            except BaseException:
+                with contextlib.suppress(ZfsIscsiError):
+                    state.group.fence(Deadline(CLOSE_TIMEOUT), partial(self._cut, disk.host))
+                    state.exported, state.initiator = None, ""
+                raise
+        return Export(self._portal_of(disk.host), self._port, name, LUN, credentials)
+
+    def sessions(self, host: str) -> list[Session]:
+        """As Target.sessions()."""
+        state, what = self._host(host), f"asking for the sessions of {host}"
+        group, deadline = state.group, Deadline(_ASK_TIMEOUT)
+        try:
+            self._writer.settle(group.path, what, deadline)
+            found = bounded(partial(logins.sessions, group.path), what, deadline)
+        except (ZfsIscsiError, OSError) as error:
+            raise TargetError(f"the kernel's target does not answer: {error}") from error
+        state.seen |= {session.address for session in found}
+        initiator = state.initiator
+        gone = initiator and not (group.path / "tpgt_1/acls" / initiator).is_dir()
+        if gone and state.initiator == initiator:  # no fence came between
+            raise TargetError(
+                f"{host} is not exported any more: someone else changed the kernel's target",
+                fix="the next reset exports it again",
+            )
+        return found
+
+    # Disks
+
+    def _ready(self, state: _Host, disk: Disk, deadline: Deadline) -> tuple[Backstore, int]:
+        """Make whatever of target, backstore and LUN is not there, or not what it was."""
+        state.group.ensure(deadline)
+        device = _device(disk)
+        known = state.disks.get(device)
+        if known and not known.is_whole:
+            log.warning("%s was changed by someone else: it is taken anew", known.path)
+            self._part(state, device, deadline)
+        if device in state.closing:
+            self._close(state, device, deadline)
+        if device not in state.disks:
+            shown = self._identity(disk.host)
+            made = self._backstores.make(disk.host, device, shown, deadline)
+            state.disks[device] = made
+        backstore = state.disks[device]
+        return backstore, state.group.attach(backstore.path, deadline)
+
+    def _part(self, state: _Host, device: Path, deadline: Deadline) -> None:
+        """Take a disk from the host's target; it is still open."""
+        state.group.detach(state.disks[device].path, deadline)
+        state.closing[device] = state.disks.pop(device)
+
+    def _close(self, state: _Host, device: Path, deadline: Deadline) -> None:
+        """Close a disk that no LUN has, and see that it is closed."""
+        backstore = state.closing.get(device)
+        if backstore:
+            self._backstores.remove(backstore.path, deadline)
+            what = f"waiting for {device} to be closed"
+            bounded(partial(wait_until_free, device, deadline), what, deadline)
+            state.closing.pop(device, None)
+
+    def _identity(self, host: str) -> Identity:
+        return self._identities.get(host) or Identity(made_up_serial(host))
+
+    # Hosts
+
+    def _host(self, label: str) -> _Host:
+        with self._guard:
+            if label not in self._hosts:
+                portal = self._portal_of(label)
+                group = Group(f"{self._iqn}:{label}", portal, self._port, self._writer)
+                self._hosts[label] = _Host(group)
+            return self._hosts[label]
+
+    @contextlib.contextmanager
+    def _held(self, label: str, deadline: Deadline) -> Iterator[_Host]:
+        """Have a host to oneself: others are not kept waiting."""
+        state, what = self._host(label), f"waiting for another change of {label}"
+        while not state.lock.acquire(timeout=min(ROUND, deadline.remaining)):
+            deadline.check(what)
+        try:
+            yield state
+        finally:
+            state.lock.release()
+
+    def _cut(self, host: str, deadline: Deadline, only: Collection[str] | None = None) -> None:
+        """Close the connections that may be the host's, and are certainly no other host's."""
+        portal = self._portal_of(host)
+        found = logins.peers(portal, self._port)
+        if only is not None:
+            found = {peer for peer in found if peer[0] in only}
+        if found:
+            others = {address for label, address in self._addresses.items() if label != host}
+            others |= bounded(partial(self._others, host), "looking at the other hosts", deadline)
+            logins.cut(portal, self._port, {p for p in found if p[0] not in others}, deadline)
+
+    def _others(self, host: str) -> set[str]:
+        """Return where the sessions of all other targets come from, also of those not ours."""
+        own = self._host(host).group.path
+        others = [path for path in entries(ISCSI) if path != own]
+        quiet = [path for path in others if not self._writer.under_way(path)]
+        return {session.address for path in quiet for session in logins.sessions(path)}
+
+    # All of it
+
+    def _portal_of(self, host: str) -> str:
+        return self._portals.get(host, self._portal)
+
+    def _check_address(self, portal: str) -> None:
+        """Refuse an address that this server has not: the kernel's target would take it."""
+        with socket.socket() as probe:
+            try:
+                probe.bind((portal, 0))
+            except OSError as error:
+                raise TargetError(
+                    f"this server has no address {portal} ({error.strerror})",
+                    fix="ip -br address; [storage] portal, or that of [network:...]",
+                ) from error
+
+    def _clear(self, deadline: Deadline) -> None:
+        """Remove what is ours by its names, whichever process made it, and nothing else."""
+        for path in entries(ISCSI):
+            base, _, host = path.name.rpartition(":")  # a label has no colon
+            if base == self._iqn:
+                group = Group(path.name, self._portal_of(host), self._port, self._writer)
+                group.remove(deadline, partial(self._cut, host))
+        for path in self._backstores.all():
+            self._backstores.remove(path, deadline)
+        with self._guard:
+            self._hosts.clear()
+
+
+def _device(disk: Disk) -> Path:
+    return disk.path.resolve()

@@ -1,0 +1,72 @@
+"""Kernel modules of ZFS and LIO, and where LIO is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cuckoo_zfsiscsi.check import Finding
+from cuckoo_zfsiscsi.config import Config
+from cuckoo_zfsiscsi.doctor.system import System
+
+ZFS = ("zfs",)
+LIO = ("target_core_mod", "target_core_iblock", "iscsi_target_mod")
+AT_BOOT = "/etc/modules-load.d/zfsiscsi.conf"
+CONFIGFS = "/sys/kernel/config"
+
+
+def check_modules(config: Config, system: System) -> Iterator[Finding]:
+    """Look whether the modules are there, and loaded: the service itself may load none."""
+    storage = config.storage
+    wanted = [*(ZFS if storage.store == "zfs" else ()), *(LIO if storage.target == "lio" else ())]
+    loaded = {line.split()[0] for line in (system.read("/proc/modules") or "").splitlines()}
+    builtin = system.read(f"/lib/modules/{system.release}/modules.builtin") or ""
+    good = []
+    for name in wanted:
+        if name in loaded or f"/{name}.ko" in builtin or system.exists(f"/sys/module/{name}"):
+            good.append(name)
+        else:
+            yield _missing(name, system)
+    if good:
+        yield Finding("ok", "kernel modules", f"{', '.join(good)} are there")
+
+
+def check_configfs(_config: Config, system: System) -> Iterator[Finding]:
+    """Look for the file system through which LIO is configured."""
+    mounts = (line.split() for line in (system.read("/proc/mounts") or "").splitlines())
+    kinds = [words[2] for words in mounts if words[1] == CONFIGFS]
+    if "configfs" in kinds:
+        yield Finding("ok", CONFIGFS, "configfs is mounted")
+        return
+    fix = "systemctl start sys-kernel-config.mount"
+    yield Finding("error", CONFIGFS, "configfs is not mounted: LIO can't be configured", fix)
+
+
+def check_versions(_config: Config, system: System) -> Iterator[Finding]:
+    """Compare commands and module: after an upgrade without a restart they differ."""
+    module, answer = system.read("/sys/module/zfs/version"), system.run(["zfs", "version"])
+    if answer is None:
+        fix = "apt install zfsutils-linux"
+        yield Finding("error", "zfs", "ZFS' commands are not installed", fix)
+    elif module and answer.out:
+        commands = answer.out.split()[0].removeprefix("zfs-")
+        if commands.split(".")[:2] == module.split(".")[:2]:
+            yield Finding("ok", "zfs", f"version {module}")
+        else:
+            what = f"its commands are {commands}, the kernel's module is {module}"
+            yield Finding("warning", "zfs", what, "restart this server at a quiet time")
+
+
+def _missing(name: str, system: System) -> Finding:
+    where = f"kernel module {name}"
+    probe = system.run(["modprobe", "--dry-run", "--quiet", name])
+    if probe is not None and probe.code == 0:
+        fix = f"modprobe {name} && echo {name} >> {AT_BOOT}"
+        return Finding("error", where, "is there, but not loaded", fix)
+    what = f"is not there for the running kernel {system.release}"
+    if system.distribution == "ubuntu":  # its kernels come with ZFS
+        fix = f"apt install linux-modules-{system.release}"
+    elif name in ZFS:
+        fix = f"apt install zfs-dkms linux-headers-{system.release} (zfs-dkms is in contrib)"
+    else:
+        fix = "boot a kernel of the distribution: uname -r; apt install linux-image-amd64"
+    return Finding("error", where, what, fix)

@@ -1,0 +1,238 @@
+"""Parts of the LIO driver that need no kernel target. The others are in tests/zfs/target."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cuckoo_zfsiscsi.deadline import Cancel, Deadline
+from cuckoo_zfsiscsi.disk.target import Session
+from cuckoo_zfsiscsi.disk.target import lio_kernel as kernel
+from cuckoo_zfsiscsi.disk.target.lio_logins import cut, peers, read_session
+from cuckoo_zfsiscsi.disk.target.lio_writer import Writer
+from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, TargetError
+
+INFO = """\
+InitiatorName: {name}
+InitiatorAlias: {alias}
+LIO Session ID: 7   ISID: 0x80 1c 56 a4 00 00  TSIH: 1  SessionType: Normal
+Session State: {state}
+---------------------[iSCSI Session Values]-----------------------
+  CmdSN/WR  :  CmdSN/WC  :  ExpCmdSN  :  MaxCmdSN  :     ITT    :     TTT
+ 0x00000040   0x00000040   0x6373fd61   0x6373fda0   0xc62f937c   0x00000004
+----------------------[iSCSI Connections]-------------------------
+CID: 0  Connection State: TARG_CONN_STATE_LOGGED_IN
+   Address 10.99.0.11 TCP  StatSN: 0xe9f8a913
+"""
+FORGED = (
+    "x\nLIO Session ID: 99   ISID: 0\nSession State: TARG_SESS_STATE_LOGGED_IN\n"
+    "   Address 10.99.0.99 TCP  StatSN: 0"
+)
+UP = "TARG_SESS_STATE_LOGGED_IN"
+
+
+class RTSLibError(Exception):
+    """Stands in for rtslib's, which only the appliance has."""
+
+
+@pytest.fixture
+def _rtslib(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("rtslib_fb")
+    module.RTSLibError = RTSLibError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "rtslib_fb", module)
+
+
+@pytest.fixture
+def writer(_rtslib: None) -> Writer:
+    return Writer()
+
+
+@pytest.mark.parametrize("alias", ["", "me", FORGED])
+def test_a_session_is_what_the_kernel_says_last(alias: str) -> None:
+    text = INFO.format(name="iqn.x:pc1.g1", alias=alias, state=UP)
+    assert read_session("iqn.x:pc1.g1", text) == Session("iqn.x:pc1.g1", "10.99.0.11", 7)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "No active iSCSI Session for Initiator Endpoint: iqn.x:pc1.g1\n",
+        INFO.format(name="iqn.x:pc1.g1", alias="", state="TARG_SESS_STATE_FAILED"),
+    ],
+)
+def test_nobody_is_logged_in(text: str) -> None:
+    assert read_session("iqn.x:pc1.g1", text) is None
+
+
+def test_who_is_connected_and_how_that_ends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert peers("127.0.0.1", port) == set()
+        place = ("127.0.0.1", port)
+        with socket.create_connection(place) as one, socket.create_connection(place) as two:
+            ends = {one.getsockname(), two.getsockname()}
+            assert peers("127.0.0.1", port) == ends
+            cut("127.0.0.1", port, {one.getsockname()}, Deadline(20))
+            assert peers("127.0.0.1", port) == {two.getsockname()}
+            with pytest.raises(ConnectionResetError):
+                one.recv(1)
+            cut("127.0.0.1", port, set(), Deadline(20))
+            assert peers("127.0.0.1", port) == {two.getsockname()}
+
+
+def test_configfs_that_is_not_mounted(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="configfs is not mounted") as caught:
+        kernel.check_kernel(tmp_path)
+    assert "mount -t configfs" in caught.value.fix
+
+
+def test_a_kernel_without_a_target() -> None:
+    with pytest.raises(TargetError, match="the kernel has no iSCSI target") as caught:
+        kernel.check_kernel(Path("/proc"))  # mounted, and nobody can make a directory there
+    assert "modprobe -a target_core_mod" in caught.value.fix
+
+
+def test_python_without_rtslib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rtslib_fb", None)
+    with pytest.raises(TargetError, match="can't import rtslib_fb") as caught:
+        kernel.rtslib()
+    assert caught.value.fix == "apt install python3-rtslib-fb"
+
+
+def _hidden() -> None:
+    """Fail as rtslib does, which keeps the kernel's reason to itself."""
+    try:
+        raise OSError(errno.EADDRINUSE, "hidden")
+    except OSError:
+        raise RTSLibError("its words")  # noqa: B904
+
+
+def _refused(path: str) -> None:
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+
+
+def _failed() -> None:
+    raise RTSLibError("no reason")
+
+
+@pytest.mark.parametrize(
+    ("call", "said", "fix"),
+    [
+        (partial(_refused, "/x"), r"making it: .*busy.*/x", "lsblk"),
+        (_hidden, r"making it: its words: Address already in use", "ss -ltnp"),
+        (_failed, r"making it: no reason", "journalctl -k"),
+    ],
+)
+def test_a_refusal_says_why(writer: Writer, call: Callable[[], None], said: str, fix: str) -> None:
+    with pytest.raises(TargetError, match=said) as caught:
+        writer.change(call, "making it", Deadline(20))
+    assert fix in caught.value.fix
+
+
+def test_what_is_gone_has_nothing_in_it(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    assert kernel.entries(gone) == kernel.links(gone) == []
+    assert kernel.get(gone) is None
+    kernel.remove(gone)
+    kernel.remove_acl(gone)
+    kernel.remove_target(gone)
+
+
+def test_changes_come_one_at_a_time(writer: Writer) -> None:
+    under_way = most = 0
+
+    def change() -> int:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        time.sleep(0.005)
+        under_way -= 1
+        return 1
+
+    threads = [
+        threading.Thread(target=writer.change, args=(change, "it", Deadline(20))) for _ in range(9)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert (most, writer.change(change, "it", Deadline(5))) == (1, 1)
+
+
+def test_a_change_that_hangs_keeps_the_next_from_being_made(writer: Writer) -> None:
+    hang, made = threading.Event(), []
+    with pytest.raises(DeadlineExceededError, match=r"the first took longer than 0\.1 s"):
+        writer.change(hang.wait, "the first", Deadline(0.1))
+    with pytest.raises(DeadlineExceededError, match="the second"):
+        writer.change(lambda: made.append(2), "the second", Deadline(0.3))
+    cancel = Cancel()
+    threading.Timer(0.1, cancel.set, ["no more"]).start()
+    with pytest.raises(CancelledError):
+        writer.change(lambda: made.append(3), "the third", Deadline(20, cancel))
+    hang.set()
+    writer.change(lambda: made.append(4), "the fourth", Deadline(20))
+    assert made == [4], "a change was made though its caller had been told that it was not"
+
+
+def test_a_removal_that_hangs_keeps_nobody_else_waiting(writer: Writer) -> None:
+    hang, calls, path = threading.Event(), [], Path("/k/pc1/acl")
+
+    def removal() -> None:
+        calls.append(1)
+        hang.wait()
+
+    before = threading.active_count()
+    for _ in range(5):
+        with pytest.raises(DeadlineExceededError, match="the removal took longer"):
+            writer.remove(path, removal, "the removal", Deadline(0.05))
+    assert calls == [1]
+    time.sleep(0.2)
+    assert writer.change(lambda: 5, "another's", Deadline(5)) == 5
+    assert threading.active_count() <= before + 3, "each try left a thread behind"
+    assert writer.under_way(Path("/k/pc1")) == [path]
+    assert writer.under_way(Path("/k/pc2")) == []
+    with pytest.raises(DeadlineExceededError):
+        writer.settle(Path("/k/pc1"), "looking", Deadline(0.05))
+    threading.Timer(0.1, hang.set).start()
+    writer.remove(path, removal, "the removal", Deadline(20))
+    assert calls == [1]
+    writer.settle(Path("/k/pc1"), "looking", Deadline(5))
+
+
+def test_a_removal_that_failed_failed_for_all_who_waited(writer: Writer) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def removal() -> None:
+        begun.set()
+        go_on.wait(20)
+        raise OSError(errno.EBUSY, "busy")
+
+    caught: list[TargetError] = []
+
+    def wait() -> None:
+        with pytest.raises(TargetError, match="busy") as info:
+            writer.remove(Path("/k"), removal, "it", Deadline(20))
+        caught.append(info.value)
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    threads[0].start()
+    begun.wait(20)
+    threads[1].start()
+    time.sleep(0.2)
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(caught) == 2
+    with pytest.raises(TargetError, match="busy"):
+        writer.remove(Path("/k"), removal, "it", Deadline(20))

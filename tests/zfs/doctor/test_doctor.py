@@ -1,0 +1,134 @@
+"""The doctor beside real ZFS and LIO: what their commands and files say is what it reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from tests.zfs.rig import command, invoke, make_image, opened, write_conf
+from tests.zfs.zfs import destroy, get, run, zfs, zpool
+
+PORT = 3275
+Found = dict[str, dict[str, str]]
+
+
+@pytest.fixture
+def place(pool: str) -> Iterator[str]:
+    """Return a dataset for one store."""
+    name = f"{pool}/doctor"
+    zfs("create", name)
+    yield name
+    destroy(name)
+
+
+@pytest.fixture
+def conf(place: str, tmp_path: Path) -> Path:
+    return write_conf(tmp_path, pool=place, hosts=["pc1"], port=PORT)
+
+
+@pytest.fixture
+def doctor(conf: Path) -> Callable[[], Found]:
+    """Run it; return what it finds by place, the first of each."""
+
+    def look() -> Found:
+        code, out, err = invoke(conf, "doctor", "--json")
+        answer: dict[str, Any] = json.loads(out)
+        assert err == ""
+        assert code == (0 if answer["ok"] else 1)
+        found: Found = {}
+        for one in answer["findings"]:
+            found.setdefault(one["where"], one)
+        return found
+
+    return look
+
+
+def test_before_and_after_init(doctor: Callable[[], Found], conf: Path, place: str) -> None:
+    parent = f"dataset {place}/zfsiscsi"
+    before = doctor()
+    assert before[parent]["level"] == "error"
+    command(conf, *before[parent]["fix"].split()[1:])  # what it says is what helps
+    after = doctor()
+    assert after[parent]["level"] == "ok"
+    pool = place.partition("/")[0]
+    for where in ("kernel modules", "/sys/kernel/config", "zfs", f"pool {pool}",
+                  f"ashift of pool {pool}", "[storage] pool_free = 10",
+                  f"volmode below {place}/zfsiscsi", f"sync of {place}/zfsiscsi/disks",
+                  "[storage] portal = 127.0.0.1", "ARC"):  # fmt: skip
+        assert after[where]["level"] == "ok", after[where]
+    assert after[f"ashift of pool {pool}"]["what"] == "is 12"
+    errors = {where for where, one in after.items() if one["level"] == "error"}
+    assert errors <= {"[netboot] boot_port: tcp 10.99.0.1:8471"}
+
+
+def test_beside_a_store_and_a_target_in_use(
+    doctor: Callable[[], Found], conf: Path, place: str, tmp_path: Path, deadline: Deadline
+) -> None:
+    command(conf, "storage", "init", place)
+    command(conf, "image", "import", "golden", str(make_image(tmp_path, 4)))
+    with opened(conf) as rig:
+        rig.boot("pc1")
+        found = doctor()
+        assert f"tcp 127.0.0.1:{PORT}" in found["ports"]["what"]  # the kernel has it, for us
+        assert found[f"volmode below {place}/zfsiscsi"]["level"] == "ok"
+        rig.target.fence("pc1", deadline=deadline)
+        rig.target.release("pc1", [], deadline=deadline)
+
+
+def test_what_was_changed(doctor: Callable[[], Found], conf: Path, place: str) -> None:
+    command(conf, "storage", "init", place)
+    parent = f"{place}/zfsiscsi"
+    zfs("set", "volmode=full", parent)
+    zfs("set", "sync=always", f"{parent}/disks")
+    found = doctor()
+    for where in (f"volmode below {parent}", f"sync of {parent}/disks"):
+        assert found[where]["level"] in ("warning", "error")
+        run(*found[where]["fix"].split())
+    found = doctor()
+    assert found[f"volmode below {parent}"]["level"] == "ok"
+    assert found[f"sync of {parent}/disks"]["level"] == "ok"
+
+
+def test_foreign_dataset(doctor: Callable[[], Found], place: str) -> None:
+    zfs("create", f"{place}/zfsiscsi")
+    assert "has not made it" in doctor()[f"dataset {place}/zfsiscsi"]["what"]
+
+
+def test_no_such_pool(tmp_path: Path, doctor: Callable[[], Found], conf: Path) -> None:
+    write_conf(tmp_path, pool="none-such", hosts=["pc1"], port=PORT)
+    one = doctor()["[storage] pool = none-such"]
+    assert one["level"] == "error"
+    assert "no such pool" in one["what"]
+
+
+def test_degraded(small_pool: str, tmp_path: Path, doctor: Callable[[], Found], conf: Path) -> None:
+    write_conf(tmp_path, pool=small_pool, hosts=["pc1"], port=PORT)
+    other = tmp_path / "other"
+    with other.open("wb") as file:
+        file.truncate(192 << 20)
+    words = zpool("list", "-HPLv", "-o", "name", small_pool).split()
+    (disk,) = (word for word in words if word.startswith("/"))
+    zpool("attach", small_pool, disk, str(other))
+    zpool("wait", "-t", "resilver", small_pool)
+    assert doctor()[f"pool {small_pool}"]["level"] == "ok"
+    zpool("offline", small_pool, str(other))
+    one = doctor()[f"pool {small_pool}"]
+    assert one["level"] == "warning"
+    assert one["what"].startswith("is DEGRADED")
+    zpool("detach", small_pool, str(other))
+    assert doctor()[f"pool {small_pool}"]["level"] == "ok"
+
+
+def test_full(small_pool: str, tmp_path: Path, doctor: Callable[[], Found], conf: Path) -> None:
+    write_conf(tmp_path, pool=small_pool, hosts=["pc1"], port=PORT)
+    command(conf, "storage", "init", small_pool)
+    free = int(get(small_pool, "available"))
+    for taken, level in ((0.85, "warning"), (0.95, "error")):
+        zfs("set", f"reservation={int(free * taken)}", f"{small_pool}/zfsiscsi/images")
+        one = doctor()["[storage] pool_free = 10"]
+        assert one["level"] == level, one

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store import Disk, zfs_evidence
+from cuckoo_zfsiscsi.disk.store.zfs import HostRules, Rules, ZfsStore
+from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
+from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
+from cuckoo_zfsiscsi.errors import DiskError, ImageError, StoreFullError
+from tests.disk.content import make_raw, seal, spare, swap
+from tests.zfs.device import MIB, claimed, device_of, read, write
+from tests.zfs.store.conftest import SIZE, Make
+from tests.zfs.zfs import get, holds, names, zfs
+
+
+@pytest.fixture
+def keeper(make: Make, win10: bytes) -> ZfsStore:
+    """Return a store that keeps two disks of each host, with an image."""
+    store = make(evidence=2)
+    store.open()
+    return store
+
+
+def infect(store: ZfsStore, host: str = "pc1", size: int = MIB) -> Disk:
+    """Let a run dirty a host's disk; retire it."""
+    disk = swap(store, host)
+    store.taint(disk)
+    write(disk.path, 0, os.urandom(size))
+    swap(store, host)
+    return disk
+
+
+def discard(store: ZfsStore, host: str = "pc1") -> int:
+    return store.discard_retired(host, deadline=Deadline(90))
+
+
+def kept(store: ZfsStore) -> list[str]:
+    return [one.name for one in store.evidence.all(deadline=Deadline(20))]
+
+
+def test_a_dirty_disk_is_kept_and_a_clean_one_is_not(keeper: ZfsStore) -> None:
+    dirty = infect(keeper)
+    content = read(dirty.path)
+    swap(keeper)  # the one before was not written
+    begin = time.time()
+    assert discard(keeper) == 1
+    (one,) = keeper.evidence.all(deadline=Deadline(20))
+    assert (one.name, one.host, one.generation, one.image) == ("pc1-g1", "pc1", 1, "win10@1")
+    assert begin - 2 < one.kept < time.time() + 1
+    assert MIB <= one.changed < 1.2 * MIB
+    assert MIB <= one.used < 1.2 * MIB
+    dataset = keeper.layout.kept("pc1", 1)
+    assert one.dataset == dataset
+    assert get(dataset, "readonly") == "on"
+    assert get(dataset, "origin") == f"{keeper.layout.image('win10', 1)}@sealed"
+    assert holds(f"{dataset}@evidence") == ["zfsiscsi"]
+    assert names(keeper.layout.disks, "volume") == {"pc1/g3"}
+    device = device_of(dataset)
+    assert read(device) == content
+    with pytest.raises(OSError, match=r"Read-only|not permitted"):
+        write(device, 0)
+
+
+def test_the_newest_are_kept(keeper: ZfsStore) -> None:
+    for _ in range(3):
+        infect(keeper)
+        discard(keeper)
+    assert kept(keeper) == ["pc1-g3", "pc1-g5"]
+    infect(keeper, "pc2")
+    discard(keeper, "pc2")
+    assert kept(keeper) == ["pc1-g3", "pc1-g5", "pc2-g1"]
+
+
+def test_an_image_stays_while_there_is_evidence_of_it(keeper: ZfsStore, tmp_path: Path) -> None:
+    infect(keeper)
+    seal(keeper, "win10", make_raw(tmp_path / "newer", SIZE))
+    swap(keeper)
+    discard(keeper)
+    assert keeper.users("win10@1") == []
+    with pytest.raises(ImageError, match="evidence was made from: pc1-g1") as caught:
+        keeper.delete_image("win10@1")
+    assert caught.value.fix == "zfsiscsi evidence delete pc1-g1"
+    one = keeper.evidence.find("pc1-g1", deadline=Deadline(9))
+    keeper.evidence.drop(one, deadline=Deadline(60))
+    keeper.delete_image("win10@1")
+    with pytest.raises(DiskError, match="there is no evidence pc1-g1"):
+        keeper.evidence.find("pc1-g1", deadline=Deadline(9))
+
+
+def test_it_is_dropped_when_it_grows_old_or_too_much(
+    keeper: ZfsStore, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infect(keeper)
+    discard(keeper)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 29 * 86400)
+    assert discard(keeper) == 0
+    monkeypatch.setattr(time, "time", lambda: now + 31 * 86400)
+    assert discard(keeper) == 1
+    assert kept(keeper) == []
+    monkeypatch.undo()
+    for _ in range(2):
+        infect(keeper)
+    monkeypatch.setattr(zfs_evidence, "GIB", MIB * 3 // 200)  # 100 of them are 1.5 MiB
+    discard(keeper)
+    assert kept(keeper) == ["pc1-g5"]
+
+
+def test_evidence_whose_device_is_in_use_is_kept_a_little_longer(keeper: ZfsStore) -> None:
+    infect(keeper)
+    discard(keeper)
+    one = keeper.evidence.find("pc1-g1", deadline=Deadline(9))
+    with claimed(device_of(one.dataset)), pytest.raises(DiskError, match="is in use"):
+        keeper.evidence.drop(one, deadline=Deadline(8))
+    assert holds(f"{one.dataset}@evidence") == ["zfsiscsi"]
+    keeper.evidence.tidy(deadline=Deadline(60))
+    assert kept(keeper) == []
+
+
+def test_an_exported_disk_is_not_made_evidence_until_it_is_let_go_of(keeper: ZfsStore) -> None:
+    disk = infect(keeper)
+    with claimed(disk.path):
+        with pytest.raises(DiskError, match="is in use"):
+            keeper.discard_retired("pc1", deadline=Deadline(8))
+        assert "pc1/g1" in names(keeper.layout.disks)
+    discard(keeper)
+    assert kept(keeper) == ["pc1-g1"]
+
+
+@pytest.mark.parametrize("step", ["snapshot", "hold", "changed", "rename"])
+def test_a_crash_on_the_way_loses_nothing(
+    keeper: ZfsStore, make: Make, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    content = read(infect(keeper).path)
+
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise DiskError("the power failed")
+
+    monkeypatch.setattr(Zfs, step, fail)
+    with pytest.raises(DiskError, match="the power failed"):
+        discard(keeper)
+    monkeypatch.undo()
+    keeper.close()
+    again = make(evidence=2)
+    again.open()
+    discard(again)
+    assert kept(again) == ["pc1-g1"]
+    dataset = again.layout.kept("pc1", 1)
+    assert read(device_of(dataset)) == content
+    assert holds(f"{dataset}@evidence") == ["zfsiscsi"]
+
+
+def test_numbers_of_evidence_are_not_used_again(keeper: ZfsStore, make: Make) -> None:
+    infect(keeper)
+    discard(keeper)
+    zfs("set", "zfsiscsi:last=0", keeper.layout.host("pc1"))
+    keeper.close()
+    again = make(evidence=2)
+    again.open()
+    assert spare(again).generation == 3
+
+
+# A full pool: evidence goes first, an image never.
+
+
+def test_evidence_is_dropped_for_room_and_then_no_disk_is_made(
+    small_pool: str, tmp_path: Path
+) -> None:
+    rules = Rules({"pc1": HostRules(evidence=5), "pc2": HostRules(evidence=5)}, pool_free=30)
+    store = ZfsStore(small_pool, rules)
+    Setup(store.layout, store.zfs).init(take=False, deadline=Deadline(60))
+    seal(store, "win10", make_raw(tmp_path / "source", 64 * MIB))
+    store.open()
+    try:
+        for _ in range(2):
+            infect(store, size=24 * MIB)
+            discard(store)
+        assert kept(store) == ["pc1-g1", "pc1-g3"]
+        disk = swap(store)
+        write(disk.path, 0, os.urandom(48 * MIB))
+        store.zfs.sync(deadline=Deadline(20))
+        made = spare(store, "pc2")  # not without dropping something
+        assert len(kept(store)) < 2
+        write(made.path, 0, os.urandom(60 * MIB))
+        store.zfs.sync(deadline=Deadline(60))
+        with pytest.raises(StoreFullError, match="no room for a disk of pc1") as caught:
+            spare(store)
+        assert "zfsiscsi image list" in caught.value.fix
+        assert kept(store) == []
+        assert [image.ref for image in store.images()] == ["win10@1"]
+        assert store.current("pc1") == disk
+    finally:
+        store.close()
