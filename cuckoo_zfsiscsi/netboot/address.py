@@ -1,4 +1,4 @@
-"""The server's own addresses on the boot network, by iproute2."""
+"""The server's own addresses on a boot network, by iproute2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import subprocess
 from ipaddress import ip_address
 
-from cuckoo_zfsiscsi.config import Netboot
+from cuckoo_zfsiscsi.config import Network
 from cuckoo_zfsiscsi.errors import NetbootError
 
 TIMEOUT = 5.0
@@ -15,25 +15,25 @@ TIMEOUT = 5.0
 log = logging.getLogger(__name__)
 
 
-def ensure_addresses(netboot: Netboot) -> None:
+def ensure_addresses(network: Network) -> None:
     """Check that the interface has its IPv4 address; add one of ra_prefix if it has none.
 
     Raises:
         NetbootError: the interface is missing or down or has not that address, or none can be
             added.
     """
-    name = netboot.interface
+    name = network.interface
     found = _ip("-json", "address", "show", "dev", name)
     entry = json.loads(found)[0]
     have = [ip_address(address["local"]) for address in entry["addr_info"] if "local" in address]
     if "UP" not in entry["flags"]:
         raise NetbootError(f"the interface {name} is down", fix=f"ip link set {name} up")
-    if netboot.address.ip not in have:
+    if network.address.ip not in have:
         raise NetbootError(
-            f"the interface {name} has not the address {netboot.address.ip}",
-            fix=f"ip address add {netboot.address} dev {name}",
+            f"the interface {name} has not the address {network.address.ip}",
+            fix=f"ip address add {network.address} dev {name}",
         )
-    prefix = netboot.ra_prefix
+    prefix = network.ra_prefix
     if prefix and not any(address in prefix for address in have):
         added = f"{prefix[1]}/{prefix.prefixlen}"
         # nodad: nobody else has this prefix, and dnsmasq would wait for the detection.
@@ -53,6 +53,6 @@ def _ip(*args: str) -> str:
     if result.returncode:
         raise NetbootError(
             f"ip {' '.join(args)}: {result.stderr.strip()}",
-            fix="check interface and ra_prefix in [netboot] of zfsiscsi.conf",
+            fix="check interface and ra_prefix of the networks in zfsiscsi.conf",
         )
     return result.stdout

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.config.network import parse_mac
 from cuckoo_zfsiscsi.config.wrong import WrongValueError
 from cuckoo_zfsiscsi.errors import UnknownHostError
 from cuckoo_zfsiscsi.netboot import OnEvent
+from cuckoo_zfsiscsi.netboot.offences import Offences, neighbour
 
-log = logging.getLogger(__name__)
+Ask = Callable[[], "Future[str]"]
+"""Called when a host asks for its boot script; what it returns is done when there is one, or fails
+with a ZfsIscsiError. It does not wait. Who cancels it has not got the script."""
 
 
 @dataclass(slots=True)
 class _Entry:
     label: str
     ip: str
+    listener: str
     script: str | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
     asked: bool = False
+    ask: Ask | None = None
+
+    def may_ask(self, source: str, asked: str) -> bool:
+        """Whether the host has this IP address, and its network that one of the server's."""
+        return self.ip == source and ("" in (asked, self.listener) or asked == self.listener)
 
 
 class Boots:
@@ -33,21 +44,41 @@ class Boots:
     Args:
         hosts: all that exist.
         on_event: told (label, "script", monotonic seconds) at the first answer after each arm().
+        neighbour: tells the MAC address of an IP address, "" if it is not known.
+        listeners: the server's address in each host's network, by label. A host that asks at
+            another gets nothing; without one it may ask at any.
     """
 
-    def __init__(self, hosts: Iterable[HostConfig], on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        hosts: Iterable[HostConfig],
+        on_event: OnEvent,
+        neighbour: Callable[[str], str] = neighbour,
+        listeners: Mapping[str, str] | None = None,
+    ) -> None:
+        hosts, listeners = list(hosts), listeners or {}
+        self.offences = Offences(hosts)
+        self._neighbour = neighbour
         self._lock = threading.Lock()
-        self._by_label = {host.label: _Entry(host.label, str(host.ip)) for host in hosts}
+        self._by_label = {
+            host.label: _Entry(host.label, str(host.ip), listeners.get(host.label, ""))
+            for host in hosts
+        }
         self._by_mac = {host.mac: self._by_label[host.label] for host in hosts}
         self._on_event = on_event
 
-    def arm(self, label: str, script: str) -> None:
+    def arm(self, label: str, script: str, files: Mapping[str, Path] | None = None) -> None:
         """Serve this script to the host from now on, whenever it asks.
+
+        Args:
+            label: of the host.
+            script: for it.
+            files: by name; that this host alone may load as long as it is armed with this script.
 
         Raises:
             UnknownHostError: no such host.
         """
-        self._set(label, script)
+        self._set(label, script, files or {})
 
     def disarm(self, label: str) -> None:
         """Serve the host nothing from now on.
@@ -55,34 +86,88 @@ class Boots:
         Raises:
             UnknownHostError: no such host.
         """
-        self._set(label, None)
+        self._set(label, None, {})
 
-    def _set(self, label: str, script: str | None) -> None:
+    def make_when_asked(self, label: str, ask: Ask) -> None:
+        """Have each script of this host made when it asks for it; it is never armed.
+
+        Raises:
+            UnknownHostError: no such host.
+        """
         with self._lock:
-            entry = self._by_label.get(label)
-            if entry is None:
-                raise UnknownHostError(f"no host is called {label}", fix="zfsiscsi hosts")
-            entry.script = script
+            self._find(label).ask = ask
+
+    def _set(self, label: str, script: str | None, files: Mapping[str, Path]) -> None:
+        with self._lock:
+            entry = self._find(label)
+            entry.script, entry.files = script, files
             entry.asked = False
 
-    def lookup(self, mac: str, source: str) -> str | None:
+    def knows(self, source: str, asked: str = "") -> bool:
+        """Whether a host has this IP address, and may ask at that one of the server's."""
+        return any(entry.may_ask(source, asked) for entry in self._by_label.values())
+
+    def lookup_file(self, name: str, source: str, asked: str = "") -> Path | None:
+        """Return a file of those that a host was armed with; None if it is not for who asks.
+
+        Args:
+            name: of the file.
+            source: IP address that asks.
+            asked: the server's address that it asks at, "" if it is not known.
+        """
+        card = self._neighbour(source)
+        with self._lock:
+            for mac, entry in self._by_mac.items():
+                if entry.may_ask(source, asked) and card in ("", mac):
+                    return entry.files.get(name)
+        return None
+
+    def _find(self, label: str) -> _Entry:
+        entry = self._by_label.get(label)
+        if entry is None:
+            raise UnknownHostError(f"no host is called {label}", fix="zfsiscsi hosts")
+        return entry
+
+    def lookup_by_dhcp(self, mac: str, address: str) -> str | Future[str] | None:
+        """Return the script for a host that asks DHCP: it has no address yet to ask from.
+
+        Args:
+            mac: of its card.
+            address: that it is going to have.
+        """
+        with self._lock:
+            entry = self._by_mac.get(mac)
+            is_own = entry is not None and entry.ip == address
+            ask, script = (entry.ask, entry.script) if entry and is_own else (None, None)
+        return ask() if ask else script
+
+    def lookup(self, mac: str, source: str, asked: str = "") -> str | Future[str] | None:
         """Return the script for who asks; None, with the reason in the log, if it gets none.
+
+        Of a host whose scripts are made when it asks: what is done when there is one.
 
         Args:
             mac: as it says itself, in any usual notation.
             source: IP address that it asks from.
+            asked: the server's address that it asks at, "" if it is not known.
         """
         at = time.monotonic()
+        card = self._neighbour(source)
         with self._lock:
             entry = self._by_mac.get(normalize(mac))
-            script = entry.script if entry and entry.ip == source else None
+            is_own = entry and entry.may_ask(source, asked) and card in ("", normalize(mac))
+            script = entry.script if entry and is_own else None
+            ask = entry.ask if entry and is_own else None
             first = bool(entry and script and not entry.asked)
             if entry and first:
                 entry.asked = True
         if entry and first:
             self._on_event(entry.label, "script", at)
+        if ask:
+            return ask()
         if script is None:
-            log.warning("no boot script for %.40r at %s: %s", mac, source, _why(entry, mac, source))
+            why = _why(entry, mac, source, card, asked)
+            self.offences.tell(card or source, f"gets no boot script for {mac[:40]!r}: {why}")
         return script
 
 
@@ -94,9 +179,13 @@ def normalize(mac: str) -> str:
         return ""
 
 
-def _why(entry: _Entry | None, mac: str, source: str) -> str:
+def _why(entry: _Entry | None, mac: str, source: str, card: str, asked: str) -> str:
     if entry is None:
         return "no host has this MAC address" if normalize(mac) else "that is no MAC address"
     if entry.ip != source:
         return f"{entry.label} has the address {entry.ip}"
+    if card not in ("", normalize(mac)):
+        return f"it has taken the address of {entry.label}, {source}"
+    if not entry.may_ask(source, asked):
+        return f"it asked at {asked}, and the network of {entry.label} is that of {entry.listener}"
     return f"{entry.label} is not armed"

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
-import subprocess
 import threading
 import time
-from pathlib import Path
 
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import NetbootError
-from cuckoo_zfsiscsi.netboot import OnEvent, plain, render_template
+from cuckoo_zfsiscsi.netboot import OnEvent, render_template
 from cuckoo_zfsiscsi.netboot.address import ensure_addresses
+from cuckoo_zfsiscsi.netboot.checker import check
+from cuckoo_zfsiscsi.netboot.describe import BOOT_FILES, describe
 
 INSTALL = "apt install dnsmasq-base"
-TEST_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
 
 # Lines of dnsmasq 2.90. What a client can choose stands where it can't pass for an address.
-STARTED_LINE = re.compile(r"dnsmasq\[\d+\]: started, version ")
 DHCP_LINE = re.compile(r"dnsmasq-dhcp(?:\[\d+\])?: (?:\d+ )?DHCPACK\([^)]*\) \S+ ([0-9a-f:]{17})\b")
 TFTP_LINE = re.compile(r"dnsmasq-tftp(?:\[\d+\])?: sent .* to (\S+)$")
 STARTED_LINE = re.compile(r"dnsmasq(?:\[\d+\])?: started\b")
@@ -29,32 +27,25 @@ STARTED_LINE = re.compile(r"dnsmasq(?:\[\d+\])?: started\b")
 log = logging.getLogger(__name__)
 
 
-def render(config: Config) -> str:
+def render(config: Config, *, dhcp: bool = True, tftp: bool = True) -> str:
     """Return dnsmasq's configuration.
+
+    Args:
+        config: of the service.
+        dhcp: it gives addresses.
+        tftp: it serves boot files. Router advertisements it always sends.
 
     Raises:
         NetbootError: a value could change its meaning.
     """
-    netboot = config.netboot
-    # iPXE fills in the MAC of netX: the network card that it boots from.
-    script_url = f"http://{netboot.address.ip}:{netboot.boot_port}/boot.ipxe?mac=${{netX/mac}}"
+    serves = " and ".join(["DHCP"] * dhcp + ["TFTP"] * tftp) or "router advertisements"
     return render_template(
         "dnsmasq.conf.j2",
-        interface=plain("netboot.interface", netboot.interface, r"[A-Za-z0-9_.-]{1,15}"),
-        network=netboot.address.network.network_address,
-        netmask=netboot.address.netmask,
-        ra_prefix=netboot.ra_prefix.network_address if netboot.ra_prefix else None,
-        tftp_root=plain("netboot.tftp_root", netboot.tftp_root, r"/[A-Za-z0-9_./+-]*"),
-        script_url=script_url,
-        hosts=[
-            {
-                "mac": plain(f"{host.label}.mac", host.mac, r"[0-9a-f:]{17}"),
-                "ip": host.ip,
-                "boot_file": host.boot_file
-                and plain(f"{host.label}.boot_file", host.boot_file, r"[A-Za-z0-9_./+-]+"),
-            }
-            for host in config.hosts
-        ],
+        nets=describe(config),
+        serves=serves,
+        dhcp=dhcp,
+        tftp=tftp,
+        **BOOT_FILES,
     )
 
 
@@ -64,10 +55,15 @@ class Dnsmasq:
     Args:
         config: of the service; the configuration file for dnsmasq goes to its run_dir.
         on_event: told (label, "dhcp" or "tftp", monotonic seconds), in a thread of ours.
+        dhcp: it gives addresses.
+        tftp: it serves boot files. Router advertisements it always sends.
     """
 
-    def __init__(self, config: Config, on_event: OnEvent) -> None:
+    def __init__(
+        self, config: Config, on_event: OnEvent, *, dhcp: bool = True, tftp: bool = True
+    ) -> None:
         self._config = config
+        self._dhcp, self._tftp = dhcp, tftp
         self._on_event = on_event
         self._by_mac = {host.mac: host.label for host in config.hosts}
         self._by_ip = {str(host.ip): host.label for host in config.hosts}
@@ -80,7 +76,8 @@ class Dnsmasq:
             on_line=self._read,
             error=NetbootError,
             install=INSTALL,
-            fix="who has its ports? ss -lunp 'sport = :67 or sport = :69'",
+            fix="who has its ports? "
+            f"ss -lunp '{'sport = :67 or ' if dhcp else ''}sport = :69'",
         )  # fmt: skip
 
     def open(self, deadline: Deadline) -> None:
@@ -90,15 +87,16 @@ class Dnsmasq:
             NetbootError: it is missing, the interface is not as configured, or it can't serve.
             DeadlineExceededError, CancelledError: as it says.
         """
-        netboot = self._config.netboot
-        ensure_addresses(netboot)
-        if not netboot.tftp_root.is_dir():
+        for network in self._config.networks:
+            ensure_addresses(network)
+        root = self._config.netboot.tftp_root
+        if not root.is_dir():
             raise NetbootError(
-                f"netboot.tftp_root: there is no directory {netboot.tftp_root}",
+                f"netboot.tftp_root: there is no directory {root}",
                 fix="apt install ipxe",
             )
-        self._file.write_text(render(self._config))
-        _test(self._file, deadline)
+        self._file.write_text(render(self._config, dhcp=self._dhcp, tftp=self._tftp))
+        check(["dnsmasq", "--test", f"--conf-file={self._file}"], deadline, install=INSTALL)
         self._serving.clear()
         self._daemon.start(deadline, ready=self._serving.is_set)
 
@@ -123,29 +121,3 @@ class Dnsmasq:
     def _tell(self, label: str | None, kind: str, at: float) -> None:
         if label is not None:
             self._on_event(label, kind, at)
-
-
-def _test(file: Path, deadline: Deadline) -> None:
-    """Let dnsmasq check a configuration.
-
-    Raises:
-        NetbootError: it is missing, or does not like it.
-    """
-    try:
-        result = subprocess.run(
-            ["dnsmasq", "--test", f"--conf-file={file}"],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=deadline.within(TEST_TIMEOUT).remaining,
-        )
-    except FileNotFoundError:
-        raise NetbootError("dnsmasq is not installed", fix=INSTALL) from None
-    except subprocess.TimeoutExpired:
-        deadline.check("dnsmasq --test")
-        raise NetbootError("dnsmasq --test does not end", fix=f"dnsmasq --test -C {file}") from None
-    if result.returncode:
-        raise NetbootError(
-            f"dnsmasq refuses its configuration {file}: {result.stderr.strip()}",
-            fix=f"dnsmasq --test -C {file}",
-        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +65,14 @@ def make_network(name: str) -> Iterator[Network]:
             subprocess.run(["ip", "netns", "del", one], check=False)
 
 
+def add_wire(net: Network) -> None:
+    """Add a second network: boot1 in the namespace of the server, nic1 in that of the hosts."""
+    net.run(net.server, f"ip link add boot1 type veth peer nic1 netns {net.hosts.name}")
+    net.run(net.server, "ip addr add 10.99.20.1/24 dev boot1")
+    net.run(net.server, "ip link set boot1 up")
+    net.run(net.hosts, "ip link set nic1 up")
+
+
 @dataclass(frozen=True)
 class Lease:
     """A DHCP server's answer."""
@@ -71,35 +81,54 @@ class Lease:
     """2 offer, 5 ack, 6 nak."""
     ip: str
     boot_file: str
+    server: str
+    """Whom to ask for the file (siaddr)."""
     options: Options
 
 
 class DhcpClient:
     """Just enough of a PXE ROM (RFC 2131, RFC 4578): one packet there, one back."""
 
-    def __init__(self, net: Network) -> None:
+    def __init__(self, net: Network, card: str = "nic0") -> None:
         with inside(net.hosts):
             self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"nic0")
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, card.encode())
         self.socket.bind(("", 68))
 
     def ask(self, mac: str, kind: int, options: Options, patience: float = 3.0) -> Lease | None:
-        """Send DISCOVER (1) or REQUEST (3); None when nobody answers."""
+        """Send DISCOVER (1) or REQUEST (3), again each second; None when nobody answers."""
         number = os.urandom(4)
         head = struct.pack("!BBBB4sHH16x", 1, 1, 6, 0, number, 0, 0x8000)
         body = head + bytes.fromhex(mac.replace(":", "")).ljust(16 + 192, b"\0")
         options = {53: bytes([kind]), 55: bytes([1, 3, 6, 15, 51, 54, 66, 67, 175]), **options}
         packed = b"".join(bytes([code, len(data)]) + data for code, data in options.items())
-        self.socket.settimeout(patience)
-        self.socket.sendto(body + b"\x63\x82\x53\x63" + packed + b"\xff", ("255.255.255.255", 67))
-        while True:
-            try:
-                answer = self.socket.recv(2000)
-            except TimeoutError:
-                return None
-            if answer[4:8] == number:
+        packet = body + b"\x63\x82\x53\x63" + packed + b"\xff"
+        self._forget()
+        end = time.monotonic() + patience
+        while (rest := end - time.monotonic()) > 0:
+            self.socket.sendto(packet, ("255.255.255.255", 67))
+            if answer := self._answer(number, min(rest, 1.0)):
                 return parse(answer)
+        return None
+
+    def _forget(self) -> None:
+        """Drop what came for others: enough of it leaves no room for an answer."""
+        self.socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.socket.recv(2000)
+
+    def _answer(self, number: bytes, seconds: float) -> bytes | None:
+        end = time.monotonic() + seconds
+        while (rest := end - time.monotonic()) > 0:
+            self.socket.settimeout(rest)
+            with contextlib.suppress(TimeoutError):
+                answer = self.socket.recv(2000)
+                if answer[4:8] == number:
+                    return answer
+        return None
 
 
 def parse(answer: bytes) -> Lease:
@@ -115,5 +144,6 @@ def parse(answer: bytes) -> Lease:
         options[53][0],
         socket.inet_ntoa(answer[16:20]),
         file.split(b"\0")[0].decode(),
+        socket.inet_ntoa(answer[20:24]),
         options,
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,26 @@ def test_each_arming_has_its_own_first_request(boots: Boots, events: Events) -> 
     assert len(events) == 2
 
 
+def test_files_are_for_their_host_as_long_as_it_is_armed_with_them(
+    make_config: MakeConfig,
+) -> None:
+    cards = {IP1: MAC1, IP2: MAC2}
+    boots = Boots(make_config().hosts, lambda *_: None, lambda source: cards.get(source, ""))
+    boots.arm("pc1", "one", {"BCD": Path("/a/BCD")})
+    boots.arm("pc2", "two")
+    assert boots.lookup_file("BCD", IP1) == Path("/a/BCD")
+    for name, source in (("BCD", IP2), ("BCD", "10.99.0.9"), ("bcd", IP1), ("../BCD", IP1)):
+        assert boots.lookup_file(name, source) is None
+    cards[IP1] = MAC2
+    assert boots.lookup_file("BCD", IP1) is None, "pc2 has taken the address of pc1"
+    cards[IP1] = MAC1
+    boots.arm("pc1", "one")
+    assert boots.lookup_file("BCD", IP1) is None
+    boots.arm("pc1", "one", {"BCD": Path("/a/BCD")})
+    boots.disarm("pc1")
+    assert boots.lookup_file("BCD", IP1) is None
+
+
 @pytest.mark.parametrize(
     ("mac", "source", "reason"),
     [
@@ -60,6 +81,21 @@ def test_refusals_name_their_reason(
     assert len(line) < 150
     assert "secret script" not in line
     assert events == []
+
+
+def test_a_host_asks_in_its_own_network(
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    listeners = {"pc1": "10.99.0.1", "pc2": "10.99.20.1"}
+    boots = Boots(make_config().hosts, lambda *_: None, listeners=listeners)
+    boots.arm("pc1", "one")
+    assert boots.lookup(MAC1, IP1, "10.99.0.1") == "one"
+    assert boots.knows(IP1, "10.99.0.1")
+    assert boots.lookup(MAC1, IP1, "10.99.20.1") is None
+    assert not boots.knows(IP1, "10.99.20.1")
+    (line,) = caplog.messages
+    assert line.startswith(f"pc1 ({IP1}) gets no boot script")
+    assert line.endswith("it asked at 10.99.20.1, and the network of pc1 is that of 10.99.0.1")
 
 
 def test_disarmed_host_gets_nothing(boots: Boots) -> None:

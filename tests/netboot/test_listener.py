@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import os
 import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from itertools import islice
+from pathlib import Path
 
 import httpx2
 import pytest
 import uvicorn
 
+from cuckoo_zfsiscsi.errors import BootRefusedError, NetbootError
 from cuckoo_zfsiscsi.netboot import listener
 from cuckoo_zfsiscsi.netboot.boots import Boots
+from cuckoo_zfsiscsi.netboot.script import render_waits
 from tests.netboot.conftest import MAC1, MAC2, MakeConfig
+
+FILES = {"ipxe.efi": b"MZ" + bytes(1_000_000), "sub/own.efi": b"MZ own"}
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def port(boots: Boots) -> Iterator[int]:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         config = uvicorn.Config(
-            listener.create_app(boots), log_config=None, **listener.server_options()
+            listener.create_app(boots, FILES), log_config=None, **listener.server_options()
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([sock],))
@@ -67,6 +75,11 @@ def test_armed_host_gets_its_script(boots: Boots, client: httpx2.Client) -> None
         ("GET", f"/x/../boot.ipxe%2f?mac={MAC1}"),
         ("POST", f"/boot.ipxe?mac={MAC1}"),
         ("HEAD", f"/boot.ipxe?mac={MAC1}"),
+        ("POST", "/files/ipxe.efi"),
+        ("GET", "/files/"),
+        ("GET", "/files/other.efi"),
+        ("GET", "/files/../listener.py"),
+        ("GET", "/files//etc/passwd"),
         ("GET", "/"),
         ("GET", "/docs"),
         ("GET", "/openapi.json"),
@@ -81,6 +94,47 @@ def test_all_else_is_the_same_404(
     assert answer.status_code == 404
     assert answer.text == ("" if method == "HEAD" else "not found\n")
     assert set(answer.headers) == {"content-length", "content-type"}
+
+
+def test_boot_files_for_hosts_alone(client: httpx2.Client, port: int) -> None:
+    for name, content in FILES.items():
+        assert client.get(f"/files/{name}").content == content
+        head = client.head(f"/files/{name}")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(content))
+    with socket.create_connection(("127.0.0.1", port), 5, ("127.0.0.2", 0)) as stranger:
+        stranger.sendall(b"GET /files/ipxe.efi HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert stranger.recv(100).startswith(b"HTTP/1.1 404 ")
+
+
+def test_a_medium_for_the_host_that_installs(
+    boots: Boots, client: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "LIFETIME", 1.0)
+    wim = tmp_path / "boot.wim"
+    wim.write_bytes(os.urandom(30_000_000))
+    assert client.get("/install/boot.wim").status_code == 404
+    boots.arm("pc1", "#!ipxe\n", {"boot.wim": wim, "gone": tmp_path / "gone"})
+    with client.stream("GET", "/install/boot.wim") as answer:
+        assert answer.headers["content-length"] == "30000000"
+        pieces = answer.iter_raw(1_000_000)
+        got = next(pieces)
+        time.sleep(1.5)  # a slow disk, a slow wire
+        got += b"".join(pieces)
+    assert got == wim.read_bytes()
+    for name in ("", "gone", "other", "../boot.wim", "%2e%2e/boot.wim", "/boot.wim", "boot.wim/"):
+        assert client.get(f"/install/{name}").status_code == 404
+    assert client.post("/install/boot.wim").status_code == 404
+    boots.disarm("pc1")
+    assert client.get("/install/boot.wim").status_code == 404
+
+
+def test_a_boot_file_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "one.efi").write_bytes(b"MZ")
+    assert listener.read_files(tmp_path, ["one.efi"]) == {"one.efi": b"MZ"}
+    with pytest.raises(NetbootError, match=r"two\.efi can't be read: No such file") as caught:
+        listener.read_files(tmp_path, ["one.efi", "two.efi"])
+    assert "apt install ipxe" in caught.value.fix
 
 
 def test_two_hosts_ask_at_once(boots: Boots, client: httpx2.Client) -> None:
@@ -131,3 +185,71 @@ def test_a_flood_of_headers_is_refused(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), 5) as sock:
         sock.sendall(b"GET /boot.ipxe HTTP/1.1\r\nX: " + b"a" * 20000)
         assert sock.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+class Maker:
+    """Makes the scripts of a host when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[Future[str]] = []
+
+    def ask(self) -> Future[str]:
+        self.asked.append(Future())
+        return self.asked[-1]
+
+    def when_asked(self, then: Callable[[Future[str]], object]) -> threading.Thread:
+        """Do something to the first request."""
+
+        def body() -> None:
+            while not self.asked:
+                time.sleep(0.01)
+            time.sleep(2 * listener.STEP)
+            then(self.asked[0])
+
+        thread = threading.Thread(target=body)
+        thread.start()
+        return thread
+
+
+@pytest.fixture
+def maker(boots: Boots) -> Maker:
+    maker = Maker()
+    boots.make_when_asked("pc1", maker.ask)
+    return maker
+
+
+def test_a_script_that_is_made_is_waited_for(maker: Maker, client: httpx2.Client) -> None:
+    thread = maker.when_asked(lambda ask: ask.set_result("#!ipxe\nsanboot"))
+    assert client.get("/boot.ipxe", params={"mac": MAC1}).text == "#!ipxe\nsanboot"
+    thread.join()
+    error = BootRefusedError("it runs")
+    maker.asked.clear()
+    thread = maker.when_asked(lambda ask: ask.set_exception(error))
+    assert client.get("/boot.ipxe", params={"mac": MAC1}).status_code == 404
+    thread.join()
+
+
+def test_who_can_t_wait_is_told_to_ask_again(
+    maker: Maker, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is no boot, and the request has had none."""
+    monkeypatch.setattr(listener, "HELD", 0)
+    begin = time.monotonic()
+    answer = client.get("/boot.ipxe", params={"mac": MAC1})
+    assert time.monotonic() - begin < 1.0
+    assert answer.status_code == 200
+    assert answer.text == render_waits()[0]
+    assert maker.asked[0].cancelled(), "it could be given a script that nobody gets"
+
+
+def test_a_crowd_is_told_to_ask_again(maker: Maker, client: httpx2.Client) -> None:
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(client.get, "/boot.ipxe", params={"mac": MAC1}) for _ in range(4)]
+        told = as_completed(asked)
+        for one in islice(told, 3):  # the last one is alone then
+            assert one.result().text in render_waits()
+        for ask in maker.asked:
+            if ask.set_running_or_notify_cancel():
+                ask.set_result("#!ipxe\nsanboot")
+        assert next(told).result().text in ("#!ipxe\nsanboot", *render_waits())
+    assert [ask.cancelled() for ask in maker.asked].count(True) >= 3

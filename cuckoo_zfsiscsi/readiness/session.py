@@ -1,0 +1,136 @@
+"""Is there still a host at the other end of an iSCSI session? Its TCP is asked, not its guest.
+
+A host that was reset leaves its connections behind: the server learns of it when it sends something
+next. So something is sent: a segment outside the window, which a live peer must answer with an
+acknowledgment (RFC 9293 3.10.7.4), as a keep-alive is. What hears it is the connection itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from cuckoo_zfsiscsi.deadline import Deadline
+
+NUDGES, STEP = 3, 0.1
+"""So many segments, so many seconds apart, must stay unanswered. An answer takes a millisecond."""
+LATELY = 1.0
+"""Seconds. No machine is reset and asks for its boot script in less; and a kernel answers such
+segments twice a second at most (Linux: net.ipv4.tcp_invalid_ratelimit)."""
+SS_TIMEOUT = 5.0
+TABLE = Path("/proc/thread-self/net/tcp")
+TCP = struct.Struct("!HHIIBBHHH")
+ACK = 0x10
+_PEER = re.compile(r"^\S+\s+\S+\s+\S+\s+(?:\[::ffff:)?([0-9.]+)\]?:(\d+)", re.M)
+_AGE = re.compile(r"\blast(?:rcv|ack):(\d+)")
+
+
+def is_held(
+    portal: IPv4Address, port: int, host: IPv4Address, *, quiet: float, deadline: Deadline
+) -> bool:
+    """Tell whether the host still holds a connection to the portal, and answers on it.
+
+    Args:
+        portal: address of the target.
+        port: of it.
+        host: address of the host; connections from elsewhere are not its.
+        quiet: seconds for which nothing may have come from it before it counts as gone.
+        deadline: for the answer; unanswered nudges take NUDGES times STEP, or `quiet` if longer.
+
+    Returns:
+        True as soon as it is heard; False when it has no connection, or all of them are dead.
+
+    Raises:
+        OSError: not root, or the kernel can't be asked (ss of iproute2).
+        DeadlineExceededError, CancelledError: not known.
+    """
+    nudges = 0
+    while True:
+        ages = connections(portal, port, host)
+        if not ages:
+            return False
+        youngest = min(ages.values())
+        if youngest < LATELY:
+            return True
+        if nudges >= NUDGES and youngest >= quiet:
+            return False
+        for number in ages:
+            nudge(portal, port, host, number)
+        nudges += 1
+        deadline.sleep(STEP, f"asking whether {host} holds its session")
+
+
+def connections(portal: IPv4Address, port: int, host: IPv4Address) -> dict[int, float]:
+    """Return seconds since something came over each connection, by the host's port.
+
+    Raises:
+        OSError: the kernel can't be asked.
+    """
+    if not _has_any(host):
+        return {}  # as for most hosts that boot; hundreds of them may ask at once
+    argv = ["ss", "-HtinO", "state", "established", "src", f"{portal}", "dst", f"{host}"]
+    argv += ["sport", "=", f":{port}"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=SS_TIMEOUT, check=False)
+    if done.returncode:
+        raise OSError(done.returncode, f"ss: {done.stderr.strip()[:100]}")
+    found = {}
+    for line in done.stdout.splitlines():
+        peer = _PEER.match(line)
+        if peer:
+            found[int(peer[2])] = min(map(int, _AGE.findall(line)), default=0) / 1000
+    return found
+
+
+class _Table:
+    """The kernel's table of connections, read once for all who ask meanwhile: that takes long.
+
+    Nobody gets one whose reading began before it asked.
+    """
+
+    def __init__(self) -> None:
+        self._reading = threading.Lock()
+        self._begun = 0
+        self._last: tuple[int, bytes] = (0, b"")
+
+    def read(self) -> bytes:
+        """Return it. Raises OSError."""
+        wanted = self._begun + 1
+        with self._reading:
+            if self._last[0] < wanted:
+                self._begun += 1
+                self._last = (self._begun, TABLE.read_bytes())
+            return self._last[1]
+
+
+_table = _Table()
+
+
+def _has_any(host: IPv4Address) -> bool:
+    """Tell whether the kernel knows of any connection with a host (proc_net_tcp)."""
+    peer = f" {int.from_bytes(host.packed, sys.byteorder):08X}:"
+    return peer.encode() in _table.read()
+
+
+def nudge(portal: IPv4Address, port: int, host: IPv4Address, number: int) -> None:
+    """Send one segment without data on the connection to this port of the host's.
+
+    Raises:
+        OSError: not root, or no way there.
+    """
+    sequence, acknowledged = struct.unpack("!II", os.urandom(8))
+    fields = [port, number, sequence, acknowledged, 5 << 4, ACK, 0, 0, 0]
+    # Of the pseudo header, too (RFC 9293 3.1)
+    pseudo = struct.pack("!4s4sxBH", portal.packed, host.packed, socket.IPPROTO_TCP, TCP.size)
+    total = sum(struct.unpack(f"!{(len(pseudo) + TCP.size) // 2}H", pseudo + TCP.pack(*fields)))
+    total = (total >> 16) + (total & 0xFFFF)
+    fields[7] = ~(total + (total >> 16)) & 0xFFFF
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as wire:
+        wire.bind((str(portal), 0))
+        wire.sendto(TCP.pack(*fields), (str(host), 0))
