@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from cuckoo_zfsiscsi.cape.transport import (
     CONNECT_TIMEOUT,
@@ -24,6 +24,8 @@ class Client:
         token_file: file with the bearer token; None only for a unix socket.
         connect_timeout: seconds.
         read_timeout: seconds, for what the service answers at once.
+        margin: seconds beyond the timeout that the service was asked to keep, for it to say so;
+            MARGIN when None.
     """
 
     def __init__(
@@ -33,10 +35,15 @@ class Client:
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
+        margin: float | None = None,
     ) -> None:
         self.service = service
         self._transport = Transport(
-            service, token_file, connect_timeout=connect_timeout, read_timeout=read_timeout
+            service,
+            token_file,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            margin=margin,
         )
 
     def hosts(self) -> list[Json]:
@@ -49,6 +56,56 @@ class Client:
     def host(self, label: str) -> Json:
         """Return one host, as hosts() has it."""
         return self._ask_host("GET", label)
+
+    def cape(self) -> Json:
+        """Return what CAPE must know of the hosts, see service.cape_view."""
+        answer = self._transport.ask("GET", "/v1/cape")
+        if not isinstance(answer, dict) or not isinstance(answer.get("hosts"), list):
+            raise self._transport.strange("it sent no view for CAPE")
+        return answer
+
+    def runs(
+        self, *, task: str | None = None, host: str | None = None, limit: int = 50
+    ) -> list[Json]:
+        """Return past runs, the newest first: host, generation, task, began, ended, evidence.
+
+        Args:
+            task: of this task alone.
+            host: of this host alone.
+            limit: how many.
+        """
+        return self._list("/v1/runs", "runs", task=task, host=host, limit=limit)
+
+    def history(
+        self, *, host: str | None = None, kind: str | None = None, limit: int = 50
+    ) -> list[Json]:
+        """Return events, the newest first: at, host, kind, ok, what, seconds, stages.
+
+        Args:
+            host: of this host alone.
+            kind: of this kind alone: boot, reset, power, failure or healed.
+            limit: how many.
+        """
+        return self._list("/v1/history", "events", host=host, kind=kind, limit=limit)
+
+    def boots(self, label: str, *, limit: int = 20) -> list[Json]:
+        """Return the last boots of a host, the newest first: started, stages, ready, stalled.
+
+        Args:
+            label: of the host.
+            limit: how many.
+        """
+        path = f"/v1/hosts/{quote(label, safe='')}/boots"
+        return self._list(path, "boots", label, limit=limit)
+
+    def _list(
+        self, path: str, what: str, label: str = "", /, **asked: str | int | None
+    ) -> list[Json]:
+        query = urlencode({key: value for key, value in asked.items() if value is not None})
+        answer = self._transport.ask("GET", f"{path}?{query}")
+        if not isinstance(answer, list):
+            raise self._transport.strange(f"it sent no list of {what}", label)
+        return answer
 
     def start(
         self, label: str, timeout: float, task: str | None = None, image: str | None = None
@@ -75,6 +132,20 @@ class Client:
     def maintenance(self, label: str, on: bool) -> Json:
         """Take the host out of the service's hands, or give it back."""
         return self._ask_host("POST", label, "maintenance", {"on": on})
+
+    def edit(
+        self, label: str, image: str, installer: str | None = None, medium: str | None = None
+    ) -> Json:
+        """Take the host out of service and boot it from the draft of an image.
+
+        Args:
+            label: of the host.
+            image: its name.
+            installer: URL of an iPXE script that goes on while the draft does not boot.
+            medium: of Windows, to be used in its place: what `zfsiscsi image install` made ready.
+        """
+        body = {"image": image, "installer": installer, "medium": medium}
+        return self._ask_host("POST", label, "edit", body, wait=30.0)
 
     def power(self, label: str, action: str, timeout: float = 60.0) -> Json:
         """Switch the power of the host on or off, or ask for its status.

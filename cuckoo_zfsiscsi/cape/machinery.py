@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,12 +19,16 @@ from lib.cuckoo.common.exceptions import (  # type: ignore[import-not-found]
 
 from cuckoo_zfsiscsi.cape.client import MARGIN, Client, Json, ServiceError
 from cuckoo_zfsiscsi.cape.options import Options
+from cuckoo_zfsiscsi.cape.quarantine import OUT_OF_SERVICE, Quarantine
+from cuckoo_zfsiscsi.cape.task import current_task, tell_analyst
 
 SERVICE_PATIENCE = 30.0
 """Seconds that CAPE waits at its start for the service: after a reboot both start at once."""
 SERVICE_PAUSE = 1.0
-OUT_OF_SERVICE = ("quarantined", "maintenance")
-"""Host states in which the service has made sure, or been told, that nobody needs to stop it."""
+STOP_MOST = 15.0
+"""Seconds within which stop() answers: CAPE's main thread calls it too, and stands still then."""
+STOP_CONNECT, STOP_MARGIN = 2.0, 3.0
+"""Seconds of these for the connection, and for an answer that comes late."""
 
 log = logging.getLogger(__name__)
 
@@ -39,31 +44,88 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
     ABORTED = "aborted"
     ERROR = "error"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._quarantine = Quarantine(self.db, self._client, self._stop_for_sure)
+
     def start(self, label: str) -> None:
-        """Return when the host is clean and ready, its agent too.
+        """Return when the host is clean and ready, its agent too. stop() ends it early.
+
+        CAPE has a transaction open meanwhile: nothing is asked of the database here.
 
         Raises:
             CuckooMachineError: it is not; the service has cut its power.
         """
-        with _failing_as(f"start of {label}"):
-            client, options = self._client(), self._our_options()
-            timeout = self._start_timeout(options)
-            try:
-                report = client.start(label, timeout, image=options.image(label))
-            except ServiceError as error:
-                if not error.status:  # the answer was lost: the host may be on for nobody
-                    self._stop_for_sure(client, label, options.stop_timeout)
-                raise
-            _log_boot(label, report)
+        task = current_task()
+        try:
+            with _failing_as(f"start of {label}"):
+                client, options = self._client(), self._our_options()
+                timeout = self._start_timeout(options)
+                try:
+                    report = client.start(label, timeout, task, options.image(label))
+                except ServiceError as error:
+                    if not error.status:  # the answer was lost: the host may be on for nobody
+                        self._stop_for_sure(label)
+                    raise
+                _log_boot(label, report)
+        except CuckooMachineError as error:
+            self._quarantine.failed(label, str(error))
+            tell_analyst(task, f"{error}. CAPE tries again, on this host or another")
+            raise
+        self._quarantine.forget(label)
 
     def stop(self, label: str) -> None:
         """Return when the host's power is proved off. May be called again, from any thread.
+
+        It takes STOP_MOST seconds at most, whatever start() is doing.
 
         Raises:
             CuckooMachineError: it is not proved; the service lets no run begin on it until it is.
         """
         with _failing_as(f"stop of {label}"):
-            self._client().stop(label, self._our_options().stop_timeout)
+            try:
+                options = self._our_options()
+                most = STOP_MOST - STOP_CONNECT - STOP_MARGIN
+                client = self._client(connect_timeout=STOP_CONNECT, margin=STOP_MARGIN)
+                client.stop(label, min(options.stop_timeout, most))
+            except ServiceError as error:
+                self._quarantine.failed(label, str(error))
+                raise
+
+    def release(self, machine: Any) -> Any:  # noqa: ANN401 - a row of CAPE's
+        """Unlock the host's row, unless its power is not proved off: then it stays locked."""
+        if self._quarantine.keep(machine.label):
+            return machine
+        return super().release(machine)
+
+    def delete_machine(self, name: str) -> None:
+        """Keep the row, locked, until the host has healed: CAPE would delete it for good.
+
+        CAPE calls this when start() has failed, or its own wait for the agent. After the latter
+        it does not stop the host. Quarantine does: here CAPE has locked its database.
+        """
+        machine = self.db.view_machine(name)
+        if machine is None:
+            log.warning("there is no machine %s", name)
+            return
+        self._quarantine.failed(machine.label, "CAPE found it dead")
+        self._quarantine.keep(machine.label)
+        self.db.set_machine_status(machine, "quarantined")
+
+    def running_count(self) -> int:
+        """Return how many hosts have a task: those in quarantine count for no limit."""
+        return max(0, int(super().running_count()) - self._quarantine.kept)
+
+    def shutdown(self) -> None:
+        """Stop every host that has a run, reserved ones too, all at the same time."""
+        self._quarantine.end()
+        try:
+            known = {str(host["label"]): host for host in self._client().hosts()}
+        except ServiceError as error:
+            log.error("the hosts can't be stopped: %s", error)
+            return
+        ours = [str(machine.label) for machine in self.machines()]
+        self._stop_all(label for label in ours if label in known and known[label]["run"])
 
     def _list(self) -> list[str]:
         """Return the labels of the hosts that the service has.
@@ -92,6 +154,9 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
     def _initialize_check(self) -> None:
         """Check that service and configuration agree; then stop what a run still has.
 
+        Hosts are stopped all at the same time. One that can't be used now is not asked for, but
+        its row stays locked until it can.
+
         Raises:
             CuckooCriticalError: CAPE can't work like this; the text says what to do.
             CuckooMachineError: the service broke off meanwhile.
@@ -101,7 +166,8 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
             options = self._our_options()
         except ServiceError as error:
             raise CuckooCriticalError(f"machinery zfsiscsi: {error}") from None
-        missing = [str(one.label) for one in self.machines() if str(one.label) not in known]
+        machines = list(self.machines())
+        missing = [str(one.label) for one in machines if str(one.label) not in known]
         if missing:
             raise CuckooCriticalError(
                 f"machinery zfsiscsi: the service at {options.service} has no host "
@@ -115,10 +181,21 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
                 self._start_timeout(options),
                 options.start_timeout,
             )
+        unstopped = self._stop_all(label for label, host in known.items() if host["run"])
+        self._quarantine.watch(machines)
+        for machine in machines:
+            host = known[str(machine.label)]
+            if host["state"] in OUT_OF_SERVICE or machine.label in unstopped:
+                reason = unstopped.get(machine.label) or f"{host['state']}: {host['reason']}"
+                log.warning("%s is not used for now: %s", machine.label, reason)
+                self._quarantine.failed(machine.label, reason)
+                self._quarantine.keep(machine.label)
+                self.db.lock_machine(machine)
+                self.db.set_machine_status(machine, "quarantined")
         super()._initialize_check()
 
-    def _await_hosts(self) -> set[str]:
-        """Return the labels that the service has; wait for it if it does not listen yet.
+    def _await_hosts(self) -> dict[str, Json]:
+        """Return the hosts that the service has, by label; wait for it if it does not listen yet.
 
         Raises:
             ServiceError: it still does not, or refuses.
@@ -127,33 +204,44 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
         end = time.monotonic() + SERVICE_PATIENCE
         while True:
             try:
-                return {str(host["label"]) for host in client.hosts()}
+                return {str(host["label"]): host for host in client.hosts()}
             except ServiceError as error:
                 if not error.unreachable or time.monotonic() > end:
                     raise
                 log.warning("waiting for the service: %s", error)
             time.sleep(SERVICE_PAUSE)
 
-    @staticmethod
-    def _stop_for_sure(client: Client, label: str, timeout: float) -> None:
+    def _stop_all(self, labels: Iterable[str]) -> dict[str, str]:
+        """Stop hosts, all at the same time; return why those that are not proved off are not."""
+        wanted = list(labels)
+        if not wanted:
+            return {}
+        with ThreadPoolExecutor(len(wanted), thread_name_prefix="stop") as pool:
+            reasons = dict(zip(wanted, pool.map(self._stop_for_sure, wanted), strict=True))
+        return {label: reason for label, reason in reasons.items() if reason}
+
+    def _stop_for_sure(self, label: str) -> str:
+        """Stop a host; return why it is not proved off, or nothing."""
         try:
-            client.stop(label, timeout)
-        except ServiceError as error:
-            log.warning("%s: stop after a failed start: %s", label, error)
+            self.stop(label)
+        except CuckooMachineError as error:
+            log.warning("%s", error)
+            return str(error)
+        return ""
 
     def _our_options(self) -> Options:
         return Options(self.options, self.module_name)
 
-    def _client(self) -> Client:
+    def _client(self, **timeouts: float) -> Client:
         options = self._our_options()
-        return Client(options.service, options.token_file)
+        return Client(options.service, options.token_file, **timeouts)
 
     @staticmethod
     def _start_timeout(options: Options) -> float:
         """Return seconds: what CAPE grants to start and stop together, less the stop."""
         timeouts: Any = Config().timeouts
         granted = float(timeouts.get("vm_state", 100)) + float(timeouts.get("stuck_seconds", 100))
-        return max(1.0, min(options.start_timeout, granted - options.stop_timeout - 2 * MARGIN))
+        return max(1.0, min(options.start_timeout, granted - STOP_MOST - MARGIN))
 
 
 @contextmanager

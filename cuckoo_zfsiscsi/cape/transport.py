@@ -87,6 +87,7 @@ class Transport:
         token_file: file with the bearer token; None only for a unix socket.
         connect_timeout: seconds.
         read_timeout: seconds, for what the service answers at once.
+        margin: seconds instead of MARGIN.
 
     Raises:
         ServiceError: the URL is not one of these.
@@ -99,6 +100,7 @@ class Transport:
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
+        margin: float | None = None,
     ) -> None:
         scheme, separator, rest = service.partition("://")
         if scheme not in ("http", "https", "unix") or not separator or not rest:
@@ -113,6 +115,7 @@ class Transport:
         self._auth = _Bearer(Path(token_file)) if token_file else None
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
+        self._margin = MARGIN if margin is None else margin
 
     def ask(
         self, method: str, path: str, body: Json | None = None, host: str = "", wait: float = 0.0
@@ -124,12 +127,12 @@ class Transport:
             path: of the URL, from the first slash.
             body: sent as JSON; None for none.
             host: label of the host that it is about, for the error.
-            wait: seconds that the service was asked to keep to; it gets MARGIN more.
+            wait: seconds that the service was asked to keep to; it gets the margin more.
 
         Raises:
             ServiceError: anything else than an answer of success.
         """
-        patience = wait + MARGIN if wait else self._read_timeout
+        patience = wait + self._margin if wait else self._read_timeout
         try:
             with requests.Session() as session:
                 session.trust_env = False  # no proxy, no .netrc, from CAPE's environment

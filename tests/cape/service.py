@@ -57,6 +57,10 @@ class Handler(BaseHTTPRequestHandler):
             self.problem(404, "unknown host", "no host pc9 is configured", "zfsiscsi hosts")
         elif verb == "start":
             self.reply(200, REPORT)
+        elif verb == "stop":
+            stopped = self.server.hosts[self.path.split("/")[3]]
+            stopped.update(run=False)
+            self.reply(200, stopped)
         elif verb == "power":
             self.reply(200, {"host": "pc1", "power": "off"})
         else:

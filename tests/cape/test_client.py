@@ -43,6 +43,7 @@ def test_verbs(client: Client, service: Service) -> None:
     assert client.stop("pc1", 60) == host("pc1")
     assert client.reset("pc1") == host("pc1")
     assert client.maintenance("pc1", True) == host("pc1")
+    assert client.edit("pc1", "win10") == host("pc1")
     assert client.power("pc1", "status") == {"host": "pc1", "power": "off"}
     assert service.calls == [
         ("GET", "/v1/hosts", None),
@@ -51,9 +52,26 @@ def test_verbs(client: Client, service: Service) -> None:
         ("POST", "/v1/hosts/pc1/stop", {"timeout": 60}),
         ("POST", "/v1/hosts/pc1/reset", {}),
         ("POST", "/v1/hosts/pc1/maintenance", {"on": True}),
+        ("POST", "/v1/hosts/pc1/edit", {"image": "win10", "installer": None, "medium": None}),
         ("POST", "/v1/hosts/pc1/power", {"action": "status"}),
     ]
     assert {headers["Authorization"] for headers in service.headers} == {f"Bearer {TOKEN}"}
+
+
+def test_runs(client: Client, service: Service) -> None:
+    service.acts["/v1/runs?task=a%26b&limit=50"] = answer(200, [{"task": "a&b"}])
+    assert client.runs(task="a&b") == [{"task": "a&b"}]
+    service.acts["/v1/runs?host=pc1&limit=2"] = answer(200, {})
+    with pytest.raises(ServiceError, match="no list of runs"):
+        client.runs(host="pc1", limit=2)
+
+
+def test_history(client: Client, service: Service) -> None:
+    service.acts["/v1/history?host=pc1&kind=boot&limit=50"] = answer(200, [{"kind": "boot"}])
+    assert client.history(host="pc1", kind="boot") == [{"kind": "boot"}]
+    service.acts["/v1/history?limit=2"] = answer(200, {})
+    with pytest.raises(ServiceError, match="no list of events"):
+        client.history(limit=2)
 
 
 def test_a_label_can_not_be_a_path(client: Client, service: Service) -> None:

@@ -4,7 +4,7 @@ It is what the emulated machine starts instead of QEMU: asks for its boot script
 in with the credentials in it (libiscsi), answers a DCE/RPC bind on 135 and CAPE's agent's GET / on
 8000. `POST /infect` writes over the boot sector; `GET /sector` tells what is in it.
 
-    guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login]
+    guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login] [--after SECONDS]
 """
 
 from __future__ import annotations
@@ -144,12 +144,15 @@ def main() -> None:
     parser.add_argument("--script", required=True)
     parser.add_argument("--only", choices=["rpc", "agent", "none"])
     parser.add_argument("--no-login", action="store_true")
+    parser.add_argument("--after", type=float, default=0.0, help="seconds from script to login")
     options = parser.parse_args()
     daemonize(options.pidfile)
     while not options.no_login and Agent.disk is None:
         try:
             with urllib.request.urlopen(options.script, timeout=2) as answer:
-                Agent.disk = log_in(answer.read().decode())
+                script = answer.read().decode()
+                time.sleep(options.after)
+                Agent.disk = log_in(script)
         except OSError as error:
             sys.stderr.write(f"{error}\n")
             time.sleep(0.1)

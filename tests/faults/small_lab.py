@@ -21,46 +21,13 @@ from cuckoo_zfsiscsi.cape.client import Client
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 from cuckoo_zfsiscsi.lab.bmc import Bmc
 from cuckoo_zfsiscsi.lab.machine import Machine
-from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, Network, bmc_address, host_address, mac
+from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, Network, host_address, mac
+from tests.faults import conf
+from tests.faults.conf import PASSWORD
 
 GUEST = Path(__file__).with_name("guest.py")
-PASSWORD = "bmc-password"
 IMAGE_SIZE = 4 << 20
 """Bytes; nothing boots from it."""
-
-CONF = """\
-[zfsiscsi]
-machines = pc1
-interface = {bridge}
-service = unix://{at}/api.sock
-run_dir = {at}/run
-start_timeout = 30
-stop_timeout = 20
-
-[storage]
-path = {at}/store
-portal = {server}
-iqn = iqn.2026-01.org.example
-
-[netboot]
-interface = {bridge}
-address = {server}/24
-ra_prefix = fd99::/64
-
-[pc1]
-label = pc1
-platform = windows
-arch = x64
-ip = {ip}
-snapshot = golden
-mac = {mac}
-firmware = bios
-power = {power}
-power_password_file = {at}/bmc.password
-power_interval = 0.05
-power_timeout = 4
-boot_timeout = 4
-"""
 
 
 class SmallLab:
@@ -125,6 +92,11 @@ class SmallLab:
             self._service = subprocess.Popen(argv, stdout=log, stderr=log, cwd=self.at)
         self.wait(lambda: self.answers() or not self.runs, "the service's start")
 
+    def restart(self) -> None:
+        """Start the service as it is, and see that it serves."""
+        self.start()
+        assert self.runs, f"the service has ended; log:\n{self.log.read_text()}"
+
     @property
     def runs(self) -> bool:
         return self._service is not None and self._service.poll() is None
@@ -145,7 +117,7 @@ class SmallLab:
     def state(self) -> str:
         return str(self.client.host("pc1")["state"])
 
-    def wait(self, true: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    def wait(self, true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, f"{what} took too long; log:\n{self.log.read_text()}"
@@ -185,16 +157,11 @@ class SmallLab:
 
     def _write_files(self) -> None:
         (self.at / "golden.raw").write_bytes(self.golden)
-        secret = self.at / "bmc.password"
-        secret.touch(0o600)
-        secret.write_text(f"{PASSWORD}\n")
-        self.conf.write_text(
-            CONF.format(
-                at=self.at,
-                bridge=BRIDGE,
-                server=SERVER.ip,
-                ip=host_address(1),
-                mac=mac(1),
-                power=f"ipmi://admin@{bmc_address(1)}?cipher=3",
-            )
+        conf.write(
+            self.at,
+            {1: self._bmc.url},
+            power_signs="rpc,agent,session",
+            power_interval=0.05,
+            power_timeout=10,
+            boot_timeout=10,
         )

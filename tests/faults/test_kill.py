@@ -41,7 +41,7 @@ def test_killed_then_clean(lab: SmallLab, method: str, number: int, when: str) -
     lab.start(str(DIE), method, when, str(number))
     try:
         lab.wait(lambda: lab.state() == "clean", "the first reset")
-        lab.client.start("pc1", 20.0)
+        lab.client.start("pc1", 40.0)
         lab.ask_guest("/infect", "POST")
         lab.client.stop("pc1", 20.0)
         lab.wait(lambda: not lab.runs, "the death")
@@ -49,11 +49,10 @@ def test_killed_then_clean(lab: SmallLab, method: str, number: int, when: str) -
         pass
     lab.wait(lambda: not lab.runs, f"the death {when} {method}")
 
-    lab.start()
-    assert lab.runs
+    lab.restart()
     lab.wait(lambda: lab.state() == "clean", "the way back to clean")
     assert lab.machine.pid is None
-    report = lab.client.start("pc1", 20.0)
+    report = lab.client.start("pc1", 40.0)
     golden = hashlib.sha256(lab.golden[:512]).hexdigest()
     assert lab.ask_guest("/sector")["sha256"] == golden
     assert report["generation"] == lab.client.host("pc1")["generation"]

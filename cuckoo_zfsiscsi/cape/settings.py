@@ -1,0 +1,103 @@
+"""Which keys of CAPE's own files must have other values, and why."""
+
+from __future__ import annotations
+
+import configparser
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cuckoo_zfsiscsi.cape.tree import CapeTree, Change
+
+MARGIN = 25.0
+"""Seconds of CAPE's patience that are not for a start: stop() and the plugin's own margin."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One key that must be changed."""
+
+    name: str
+    """Of the configuration: cuckoo, auxiliary, ..."""
+    change: Change
+    why: str
+
+
+def wishes(tree: CapeTree, view: dict[str, Any]) -> Iterator[Wish]:
+    """Find the keys that do not suit the service.
+
+    Args:
+        tree: CAPE.
+        view: what the service says of its hosts, see service.cape_view.
+
+    Raises:
+        ConfigError: a file of CAPE can't be read.
+    """
+    for name, section, key, value, why in (*_machinery(tree, view), *_others(tree, view)):
+        change = tree.change(name, section, key, value)
+        if change:
+            yield Wish(name, change, why)
+
+
+_Wanted = tuple[str, str, str, str, str]
+
+
+def _machinery(tree: CapeTree, view: dict[str, Any]) -> Iterator[_Wanted]:
+    hosts = len(view["hosts"])
+    cuckoo = tree.read("cuckoo")
+    own = cuckoo.get("cuckoo", {})
+    if own.get("machinery") == "multi":
+        listed = [name.strip() for name in tree.get("multi", "multi", "machinery").split(",")]
+        if "zfsiscsi" not in listed:
+            value = ",".join([*filter(None, listed), "zfsiscsi"])
+            yield "multi", "multi", "machinery", value, "CAPE drives the hosts by this machinery"
+        if _is_on(own.get("fail_unserviceable")):
+            why = (
+                "multi deletes the row of a host until it has healed: its tasks would fail at once"
+            )
+            yield "cuckoo", "cuckoo", "fail_unserviceable", "no", why
+    else:
+        yield "cuckoo", "cuckoo", "machinery", "zfsiscsi", "CAPE drives the hosts by this machinery"
+    if _number(own.get("max_vmstartup_count")) < hosts:
+        why = "while one host boots the others would wait for their start"
+        yield "cuckoo", "cuckoo", "max_vmstartup_count", str(hosts), why
+    if 0 < _number(own.get("max_machines_count")) < hosts:
+        why = "CAPE would never use all hosts at the same time"
+        yield "cuckoo", "cuckoo", "max_machines_count", str(hosts), why
+    for key, why in (
+        ("machinery_screenshots", "CAPE does not start: a physical host has no screen to read"),
+        ("scaling_semaphore", "it is for machineries that make machines"),
+    ):
+        if _is_on(own.get(key)):
+            yield "cuckoo", "cuckoo", key, "no", why
+    timeouts = cuckoo.get("timeouts", {})
+    stuck = _number(timeouts.get("stuck_seconds", "100"))
+    need = math.ceil(view["start_timeout"] + MARGIN)
+    if _number(timeouts.get("vm_state", "100")) + stuck < need:
+        why = f"vm_state + stuck_seconds must hold start_timeout + {MARGIN:.0f} s"
+        yield "cuckoo", "timeouts", "vm_state", str(max(1, need - int(stuck))), why
+
+
+def _others(tree: CapeTree, view: dict[str, Any]) -> Iterator[_Wanted]:
+    port = view["portal_port"]
+    bpf = tree.get("auxiliary", "sniffer", "bpf")
+    if f"not port {port}" not in bpf:
+        value = f"{bpf} and not port {port}" if bpf else f"not port {port}"
+        why = "the capture of each run would be full of its disk's traffic"
+        yield "auxiliary", "sniffer", "bpf", value, why
+    linux = any(host["platform"] == "linux" for host in view["hosts"])
+    if linux and not _is_on(tree.get("web", "linux", "enabled")):
+        why = "the web form and REST refuse samples for Linux hosts"
+        yield "web", "linux", "enabled", "yes", why
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
+
+
+def _is_on(text: str | None) -> bool:
+    return configparser.ConfigParser.BOOLEAN_STATES.get((text or "").lower(), False)

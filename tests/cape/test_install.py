@@ -1,0 +1,283 @@
+"""zfsiscsi cape install, check and uninstall, over a folder that looks like CAPE's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cuckoo_zfsiscsi import __version__
+from cuckoo_zfsiscsi.cape import check as checks
+from cuckoo_zfsiscsi.cape.check import check
+from cuckoo_zfsiscsi.cape.client import Client, ServiceError
+from cuckoo_zfsiscsi.cape.install import SHIM, render
+from cuckoo_zfsiscsi.cape.tree import CapeTree
+from cuckoo_zfsiscsi.cli import run
+from cuckoo_zfsiscsi.lab.cape_standin import Config
+from tests.cape.service import Service, answer
+from tests.cape.tree import fingerprint, host, make, view
+
+Cli = Callable[..., int]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make(tmp_path / "CAPEv2")
+
+
+@pytest.fixture
+def cli(root: Path, service: Service, token_file: Path) -> Cli:
+    service.acts["/v1/cape"] = answer(200, view())
+    token_file.chmod(0o600)
+
+    def cli(verb: str, *words: str) -> int:
+        asks = ("--service", service.url, "--token-file", str(token_file))
+        return run(
+            ["cape", verb, "--cape-root", str(root), *words, *(asks if verb != "uninstall" else ())]
+        )
+
+    return cli
+
+
+def found(root: Path, seen: dict[str, Any], python: Path | None = None) -> dict[str, str]:
+    """Return what check finds wrong, by place."""
+    return {
+        finding.where: finding.what
+        for finding in check(CapeTree(root), seen, python or Path(sys.executable))
+        if finding.level in ("error", "warning")
+    }
+
+
+def test_from_a_fresh_checkout_and_back(
+    cli: Cli, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = fingerprint(root)
+    assert cli("install") == 0
+    said = capsys.readouterr().out
+    assert "+machinery = zfsiscsi" in said
+    assert "+bpf = not arp and not port 3260" in said
+    assert "--apply does it" in said
+    new = fingerprint(root)
+    assert set(new) - set(before) == {
+        "modules/machinery/zfsiscsi.py", "custom/conf/zfsiscsi.conf",
+    }  # fmt: skip
+    assert {name: new[name] for name in before} == before, "CAPE's own files were changed"
+    assert new["modules/machinery/zfsiscsi.py"] == SHIM.read_bytes()
+
+    assert cli("install", "--apply") == 0
+    assert "written" not in capsys.readouterr().out, "nothing has changed in ours"
+    tree = CapeTree(root)
+    assert tree.get("cuckoo", "cuckoo", "machinery") == "zfsiscsi"
+    assert tree.get("auxiliary", "sniffer", "bpf") == "not arp and not port 3260"
+    assert cli("install", "--apply") == 0
+    assert "suit the service" in capsys.readouterr().out
+
+    assert cli("uninstall") == 0
+    said = capsys.readouterr().out
+    assert "-machinery = zfsiscsi" in said
+    assert "removed:" in said
+    assert tree.get("cuckoo", "cuckoo", "machinery") == "zfsiscsi", "not set back without --apply"
+    assert cli("uninstall", "--apply") == 0
+    assert tree.get("cuckoo", "cuckoo", "machinery") == "kvm"
+    assert fingerprint(root) == before
+    assert cli("uninstall", "--apply") == 0
+
+
+def test_keys_that_were_there_come_back(cli: Cli, root: Path) -> None:
+    path = root / "conf/cuckoo.conf"
+    text = "[cuckoo]\n# mine\nmachinery = physical\nmax_vmstartup_count = 1\n"
+    path.write_text(text)
+    assert cli("install", "--apply") == 0
+    assert "machinery = zfsiscsi\nmax_vmstartup_count = 2\n" in path.read_text()
+    path.write_text(path.read_text().replace("max_vmstartup_count = 2", "max_vmstartup_count = 7"))
+    assert cli("uninstall", "--apply") == 0
+    assert path.read_text() == text.replace("count = 1", "count = 7"), "what somebody changed stays"
+
+
+def test_cape_reads_what_is_written(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "zfsiscsi.conf"
+    path.write_text(render(view(), "http://203.0.113.1:8470", "/etc/zfsiscsi/100%token"))
+    seen = Config(path)
+    assert seen.get("zfsiscsi")["machines"] == "pc1,pc2"
+    assert seen.get("zfsiscsi")["token_file"] == "/etc/zfsiscsi/100%token"
+    assert seen.get("pc1")["snapshot"] == "win10@2"
+    assert seen.get("pc2")["reserved"] is True
+
+
+def test_somebody_elses_files_stay(
+    cli: Cli, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shim = root / "modules/machinery/zfsiscsi.py"
+    shim.write_text("class Mine: ...\n")
+    assert cli("install") == 1
+    assert "is there, and not ours" in capsys.readouterr().err
+    assert cli("uninstall") == 0
+    assert shim.exists()
+
+
+def test_a_service_that_is_not_ours(service: Service, token_file: Path) -> None:
+    client = Client(service.url, str(token_file))
+    bodies: tuple[object, ...] = ([], {"hosts": 1})
+    for body in bodies:
+        service.acts["/v1/cape"] = answer(200, body)
+        with pytest.raises(ServiceError, match="no view for CAPE"):
+            client.cape()
+
+
+def test_service_and_token_of_the_conf(
+    root: Path, service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.acts["/v1/cape"] = answer(200, view())
+    conf = tmp_path / "zfsiscsi.conf"
+    example = Path(__file__).parents[2] / "conf/zfsiscsi.conf"
+    conf.write_text(example.read_text().replace("http://127.0.0.1:8470", service.url))
+    assert run(["--conf", str(conf), "cape", "install", "--cape-root", str(root)]) == 1
+    assert "token file /etc/zfsiscsi/token" in capsys.readouterr().err
+
+
+# What check finds.
+
+
+@pytest.fixture
+def installed(cli: Cli, root: Path) -> Path:
+    assert cli("install", "--apply") == 0
+    with (root / "custom/conf/cuckoo.conf").open("a") as file:
+        file.write("\n[resultserver]\nip = 203.0.113.1\n")
+    return root
+
+
+def test_nothing_is_wrong(
+    cli: Cli, installed: Path, capsys: pytest.CaptureFixture[str], token_file: Path
+) -> None:
+    os.chown(token_file, installed.stat().st_uid, -1)
+    assert cli("check", "--cape-python", sys.executable) == 0
+    assert "0 errors, 0 warnings" in capsys.readouterr().out
+    assert found(installed, view()) == {}
+
+
+def test_without_an_installation(cli: Cli, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("check") == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "is missing: CAPE can't load the machinery" in said
+    assert "the service has this host, CAPE has not" in said
+    assert f"zfsiscsi cape install --cape-root {root}" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "what"),
+    [
+        ({"ip": "203.0.113.99"}, "[pc1] ip", "CAPE has 203.0.113.11, the service 203.0.113.99"),
+        ({"snapshot": "win11"}, "[pc1] snapshot", "CAPE has win10@2, the service win11"),
+        ({"tags": "win10"}, "[pc1] tags", "CAPE has win10,x64"),
+        ({"reserved": "yes"}, "[pc1] reserved", "CAPE has nothing, the service yes"),
+        ({"label": "pc9"}, "machines: pc9", "the service has this host, CAPE has not"),
+        ({"label": "pc9"}, "machines: pc1", "CAPE has this host, the service has not"),
+    ],
+)
+def test_hosts_that_differ(installed: Path, change: dict[str, str], where: str, what: str) -> None:
+    seen = found(installed, view(host(1, **change), host(2, reserved="yes")))
+    assert any(where in place and what in text for place, text in seen.items()), seen
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "key"),
+    [
+        ("cuckoo", "[cuckoo]\nmachinery = physical\n", "machinery = physical"),
+        ("cuckoo", "[cuckoo]\nmachinery = multi\n", "multi.conf [multi] machinery = kvm"),
+        ("cuckoo", "[cuckoo]\nmachinery = multi\n", "[cuckoo] fail_unserviceable = on"),
+        ("cuckoo", "[cuckoo]\nmax_vmstartup_count = 0\n", "max_vmstartup_count = 0"),
+        ("cuckoo", "[cuckoo]\nmax_vmstartup_count = x\n", "max_vmstartup_count = x"),
+        ("cuckoo", "[cuckoo]\nmax_machines_count = 1\n", "max_machines_count = 1"),
+        ("cuckoo", "[cuckoo]\nmachinery_screenshots = on\n", "machinery_screenshots = on"),
+        ("cuckoo", "[cuckoo]\nscaling_semaphore = yes\n", "scaling_semaphore = yes"),
+        ("cuckoo", "[timeouts]\nvm_state = 60\n", "vm_state = 60"),
+        ("cuckoo", "[resultserver]\nip = 192.168.1.1\n", "[resultserver] ip = 192.168.1.1"),
+        ("cuckoo", "[resultserver]\nip = nonsense\n", "[resultserver] ip = nonsense"),
+        ("auxiliary", "[sniffer]\nbpf =\n", "[sniffer] bpf"),
+        ("zfsiscsi", "[zfsiscsi]\ntoken_file = /no/token\n", "token_file = /no/token"),
+    ],
+)
+def test_capes_other_files(installed: Path, name: str, text: str, key: str) -> None:
+    folder = installed / f"custom/conf/{name}.conf.d"
+    folder.mkdir()
+    (folder / "later.conf").write_text(text)
+    seen = found(installed, view())
+    assert any(key in place for place in seen), seen
+
+
+def test_multi_with_us_in_it_is_right(installed: Path) -> None:
+    path = installed / "custom/conf/cuckoo.conf"
+    new = "machinery = multi\nfail_unserviceable = no"
+    path.write_text(path.read_text().replace("machinery = zfsiscsi", new))
+    (installed / "custom/conf/multi.conf").write_text("[multi]\nmachinery = kvm, zfsiscsi\n")
+    assert found(installed, view()) == {}
+
+
+def test_linux_hosts_need_a_switch(installed: Path) -> None:
+    linux = host(1, platform="linux", tags="win10,x64")
+    seen = found(installed, view(linux, host(2, reserved="yes")))
+    assert any("[linux] enabled" in place for place in seen)
+
+
+def test_shim_of_another_version(installed: Path) -> None:
+    shim = installed / "modules/machinery/zfsiscsi.py"
+    shim.write_text(shim.read_text() + "# older\n")
+    assert found(installed, view()) == {str(shim): "is not the one of this version"}
+
+
+@pytest.mark.parametrize(
+    ("script", "what"),
+    [
+        ("echo 0.0.1", f"has version 0.0.1, not {__version__}"),
+        ("echo 'ModuleNotFoundError: no requests' >&2; exit 1", "can't load this package: Module"),
+    ],
+)
+def test_capes_python(installed: Path, tmp_path: Path, script: str, what: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    assert what in found(installed, view(), python)[str(python)]
+    assert "does not run" in found(installed, view(), tmp_path / "none")[str(tmp_path / "none")]
+
+
+def test_iscsi_behind_the_rooter(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = view(portal="127.0.0.1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    place = "iSCSI from 127.0.0.1:3260 beside CAPE's rooter"
+    assert "the host's disk stands still" in found(installed, local)[place]
+    iptables = tmp_path / "iptables"
+    iptables.write_text(
+        "#!/bin/sh\n[ \"$*\" = '-C OUTPUT -p tcp -s 127.0.0.1 --sport 3260 -j ACCEPT' ]\n"
+    )
+    iptables.chmod(0o755)
+    assert place not in found(installed, local)
+    other = found(installed, {**local, "portal_port": 3261})
+    assert place.replace("3260", "3261") in other
+
+
+def test_token_that_cape_can_not_read(installed: Path, token_file: Path) -> None:
+    place = f"zfsiscsi.conf token_file = {token_file}"
+    token_file.chmod(0o644)
+    assert found(installed, view()) == {place: "others can read it"}
+    os.chown(token_file, 12345, -1)
+    assert found(installed, view()) == {place: "CAPE's user can't read it: it does not own it"}
+
+
+def test_files_that_cape_can_not_read(installed: Path) -> None:
+    conf = installed / "custom/conf/zfsiscsi.conf"
+    conf.chmod(0o600)
+    assert found(installed, view()) == {}
+    os.chown(conf, 12345, 12345)
+    assert found(installed, view()) == {str(conf): "CAPE's user can't read it"}
+
+
+def test_two_files_for_one(installed: Path) -> None:
+    (installed / "conf/zfsiscsi.conf").write_text("[zfsiscsi]\n")
+    assert "CAPE reads 2 files" in found(installed, view())["zfsiscsi.conf"]
+    assert checks.OURS

@@ -1,0 +1,151 @@
+"""The plugin in the real CAPE: analyses on a netbooted host, and what CAPE does when they fail.
+
+Needs a checkout of CAPE in CAPE_ROOT, and in CAPE_PYTHON an interpreter with CAPE's packages (that
+of the checkout's .venv if it has one).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.lab import cape_sample
+from cuckoo_zfsiscsi.lab.conf import LABEL
+from tests.cape import real
+from tests.cape.real import ANALYSIS, CLEAN, Rig
+
+pytestmark = [pytest.mark.cape, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    with real.up(prewarm=True) as made:
+        yield made
+
+
+def test_what_install_did_suits(
+    rig: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # as CAPE has it here
+    assert rig.cli("check", "--json", "--cape-python", str(rig.cape.python)) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    wrong = [finding["where"] for finding in findings if finding["level"] in ("error", "warning")]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("way", ["submit.py", "REST", "web form"])
+def test_analysis(rig: Rig, way: str) -> None:
+    """Each sample infects the host for good; each finds it clean. One follows the other."""
+    name = f"by-{way.split()[0].replace('.', '-').lower()}"
+    task = rig.client.ways[way](rig.sample(name))
+    ended = rig.client.wait(task, Deadline(ANALYSIS))
+    assert ended["status"] == "reported"
+    assert ended["errors"] == []
+    report = rig.client.report(task)
+    assert report["info"]["machine"]["label"] == LABEL
+    assert report["info"]["machine"]["manager"] == "ZfsIscsi"
+    assert "Analysis completed" in report["debug"]["log"]
+    # CAPE's own reading of it looks in /opt/CAPEv2 alone
+    strace = rig.cape.tree / f"storage/analyses/{task}/logs/strace.log"
+    assert f"{name}.py" in strace.read_text(errors="replace"), "the sample did not run"
+    network = report["network"]
+    flow = (cape_sample.ADDRESS, cape_sample.PORT)
+    assert flow in {(tcp["dst"], tcp["dport"]) for tcp in network["tcp"]}
+    assert any(f"/{name}?before=none" in http["uri"] for http in network["http"])
+    assert not any(3260 in (tcp["sport"], tcp["dport"]) for tcp in network["tcp"])
+    assert rig.told[name] == CLEAN
+
+
+def test_the_service_knows_the_task(rig: Rig) -> None:
+    task = rig.client.by_program(rig.sample("long", seconds=10))
+    rig.wait(lambda: rig.lab.client.host(LABEL)["state"] == "running", "the run")
+    assert rig.lab.client.host(LABEL)["task"] == str(task)
+    assert rig.client.wait(task, Deadline(ANALYSIS))["status"] == "reported"
+    assert rig.told["long"] == CLEAN
+
+
+def test_a_host_that_does_not_start_costs_minutes(rig: Rig) -> None:
+    """Its BMC says "on" and it stays off: the row is locked, tasks wait, and it comes back."""
+    rig.wait(lambda: rig.lab.client.host(LABEL)["state"] == "ready", "the prewarmed host")
+    fault = rig.lab.machine.state / "fault"
+    fault.write_text("stuck-off")
+    rig.lab.client.reset(LABEL)
+    task = rig.client.by_program(rig.sample("after-a-fault"))
+    rig.wait(lambda: rig.client.view(task)["errors"], "the failure")
+    (told,) = rig.client.view(task)["errors"]
+    assert LABEL in told
+    assert "still off" in told
+    assert "fix:" in told
+    assert rig.client.view(task)["status"] == "pending"
+    rig.wait(lambda: rig.machine()["status"] == "quarantined", "the quarantine")
+    assert rig.machine()["locked"]
+    fault.unlink()
+    assert rig.client.wait(task, Deadline(ANALYSIS))["status"] == "reported"
+    assert rig.told["after-a-fault"] == CLEAN
+
+
+def test_cape_killed_in_a_run(rig: Rig) -> None:
+    """Nobody stops the host; CAPE does at its next start, and the next run is clean."""
+    task = rig.client.by_program(rig.sample("killed", seconds=60))
+    rig.wait(lambda: rig.told.get("killed") == CLEAN, "the infection")
+    rig.cape.kill_scheduler(signal.SIGKILL)
+    assert rig.lab.client.host(LABEL)["state"] == "running"
+    began = time.monotonic()
+    rig.cape.start_scheduler()
+    assert time.monotonic() - began < 60
+    assert rig.client.view(task)["status"] == "failed_analysis"
+    task = rig.client.by_program(rig.sample("after-the-kill"))
+    assert rig.client.wait(task, Deadline(ANALYSIS))["status"] == "reported"
+    assert rig.told["after-the-kill"] == CLEAN
+
+
+def test_cape_ended_in_a_run(rig: Rig) -> None:
+    """SIGTERM: CAPE stops the host before it ends."""
+    rig.client.by_program(rig.sample("ended", seconds=60))
+    rig.wait(lambda: rig.told.get("ended") == CLEAN, "the infection")
+    generation = rig.lab.client.host(LABEL)["generation"]
+    rig.cape.kill_scheduler(signal.SIGTERM)
+    host = rig.lab.client.host(LABEL)
+    assert not host["run"]
+    rig.cape.start_scheduler()
+    task = rig.client.by_program(rig.sample("after-the-end"))
+    assert rig.client.wait(task, Deadline(ANALYSIS))["status"] == "reported"
+    assert rig.told["after-the-end"] == CLEAN
+    assert rig.lab.client.host(LABEL)["last_boot"]["generation"] > generation
+
+
+def test_multi(rig: Rig) -> None:
+    """Under machinery = multi CAPE deletes the row of a host that fails; it is added again."""
+    custom = rig.cape.tree / "custom/conf"
+    (custom / "cuckoo.conf.d").mkdir()
+    (custom / "cuckoo.conf.d/multi.conf").write_text("[cuckoo]\nmachinery = multi\n")
+    (custom / "multi.conf").write_text("[multi]\nmachinery = zfsiscsi\n")
+    assert rig.cli("install", "--apply") == 0
+    rig.cape.kill_scheduler(signal.SIGTERM)
+    rig.cape.start_scheduler()
+    task = rig.client.by_program(rig.sample("by-multi"))
+    assert rig.client.wait(task, Deadline(ANALYSIS))["status"] == "reported"
+    assert rig.told["by-multi"] == CLEAN
+    before = rig.machine()
+
+    rig.wait(lambda: rig.lab.client.host(LABEL)["state"] == "ready", "the prewarmed host")
+    fault = rig.lab.machine.state / "fault"
+    fault.write_text("stuck-off")
+    rig.lab.client.reset(LABEL)
+    first = rig.client.by_program(rig.sample("fails-under-multi"))
+    rig.wait(lambda: rig.client.view(first)["errors"], "the failure")
+    rig.wait(lambda: not rig.client.machines(), "the deletion")
+    fault.unlink()
+    rig.wait(rig.client.machines, "the return")
+    after = rig.machine()
+    assert {**after, "id": 0, "locked_changed_on": 0, "status_changed_on": 0, "status": ""} == {
+        **before, "id": 0, "locked_changed_on": 0, "status_changed_on": 0, "status": "",
+    }  # fmt: skip
+    assert rig.client.wait(first, Deadline(ANALYSIS))["status"] == "reported"
+    assert rig.told["fails-under-multi"] == CLEAN

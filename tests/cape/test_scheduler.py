@@ -1,0 +1,390 @@
+"""The plugin under a scheduler that does what CAPE's does, also after failures."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cuckoo_zfsiscsi.cape import quarantine
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import DeadlineExceededError
+from cuckoo_zfsiscsi.lab import cape_database
+from cuckoo_zfsiscsi.lab.cape_database import Machine
+from cuckoo_zfsiscsi.lab.cape_scheduler import Analyse, Scheduler
+from cuckoo_zfsiscsi.lab.cape_standin import CuckooGuestCriticalTimeout, load_plugin
+from tests.cape.service import REPORT, Handler, Service, answer, host, refuse
+
+SOON = 10.0
+CONF = """
+[zfsiscsi]
+machines = pc1, pc2
+interface = br-lab
+service = {service}
+token_file = {token_file}
+[pc1]
+label = pc1
+platform = windows
+ip = 10.99.0.11
+arch = x64
+tags = win10,x64
+snapshot = win10@2
+[pc2]
+label = pc2
+platform = linux
+ip = 10.99.0.12
+arch = x64
+reserved = yes
+"""
+
+Make = Callable[..., Scheduler]
+
+
+def nothing(task: int, machine: Machine) -> None:
+    """Analyse nothing."""
+
+
+@pytest.fixture
+def make(
+    service: Service, token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Make]:
+    monkeypatch.setattr(quarantine, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(quarantine, "PAUSE_FIRST", 0.3)
+    made: list[Scheduler] = []
+
+    def make_scheduler(analyse: Analyse = nothing, **options: Any) -> Scheduler:
+        path = tmp_path / "zfsiscsi.conf"
+        path.write_text(CONF.format(service=service.url, token_file=token_file))
+        scheduler = Scheduler(load_plugin(path), analyse, **{"turn": 0.02, **options})
+        made.append(scheduler)
+        scheduler.start()
+        return scheduler
+
+    yield make_scheduler
+    service.acts.clear()
+    for scheduler in made:
+        scheduler.shutdown()
+        scheduler.machinery._quarantine.end()  # type: ignore[attr-defined] # multi does not
+
+
+def row(scheduler: Scheduler, label: str = "pc1") -> Machine | None:
+    return scheduler.db.view_machine_by_label(label)
+
+
+def until(scheduler: Scheduler, true: Callable[[], object], what: str) -> None:
+    """Take turns until something is true."""
+    deadline = Deadline(SOON)
+    while not true():
+        if not scheduler.turn():
+            deadline.sleep(0.02, what)
+
+
+def tried(scheduler: Scheduler, service: Service, task: int) -> bool:
+    """Whether a task has been put back after a start."""
+    return bool(service.asked("start")) and scheduler.status(task) == "pending"
+
+
+def begin(service: Service) -> Callable[[Handler], None]:
+    """Play a start that succeeds: the host has a run then."""
+
+    def act(handler: Handler) -> None:
+        service.hosts[handler.path.split("/")[3]]["run"] = True
+        handler.reply(200, REPORT)
+
+    return act
+
+
+def test_tasks_reach_the_service_by_their_ids(make: Make, service: Service) -> None:
+    seen: list[tuple[int, str]] = []
+    scheduler = make(lambda task, machine: seen.append((task, machine.label)))
+    tasks = [scheduler.submit(), scheduler.submit("pc2"), scheduler.submit()]
+    scheduler.run(Deadline(SOON))
+    assert sorted(seen) == [(tasks[0], "pc1"), (tasks[1], "pc2"), (tasks[2], "pc1")]
+    asked = {(body["task"], body["image"]) for body in service.asked("start") if body}
+    assert asked == {("1", "win10@2"), ("2", None), ("3", "win10@2")}
+    assert len(service.asked("stop")) == 3
+    assert [machine.locked for machine in scheduler.machinery.machines()] == [False, False]
+
+
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_a_failed_start_costs_minutes_and_not_the_host(
+    make: Make, service: Service, is_multi: bool
+) -> None:
+    scheduler = make(is_multi=is_multi)
+    before = row(scheduler)
+    service.acts["start"] = refuse(
+        504, "not ready", "pc1 did not become ready in 180 s: no rpc", "look at its screen"
+    )
+    service.hosts["pc1"].update(state="quarantined", reason="no rpc")
+    task = scheduler.submit()
+    until(scheduler, lambda: scheduler.db.errors(task), "the failure")
+    until(scheduler, lambda: scheduler.status(task) == "pending", "the way back")
+    (told,) = scheduler.db.errors(task)
+    assert "pc1" in told
+    assert "no rpc (fix: look at its screen)" in told
+    found = row(scheduler)
+    if is_multi:
+        assert found is None, "multi has deleted it"
+    else:
+        assert found
+        assert found.locked
+        assert found.status == "quarantined"
+        assert scheduler.machinery.running_count() == 0, "it counts for no limit of tasks"
+    time.sleep(0.5)
+    scheduler.turn()
+    assert len(service.asked("start")) == 1, "it has not healed"
+
+    service.acts.clear()
+    service.hosts["pc1"].update(state="clean", reason="")
+    scheduler.run(Deadline(SOON))
+    assert scheduler.status(task) == "completed"
+    again = row(scheduler)
+    assert before
+    assert again
+    assert (again.name, again.ip, again.tags, again.snapshot, again.locked) == (
+        before.name, before.ip, before.tags, before.snapshot, False,
+    )  # fmt: skip
+
+
+def test_rows_that_are_not_on_record_yet_are_not_deleted(make: Make, service: Service) -> None:
+    """CAPE puts them on record when all are checked, which may take longer than a look's period."""
+
+    def answer(handler: Handler) -> None:
+        time.sleep(0.5)
+        handler.reply(200, service.hosts["pc2"])
+
+    service.acts["/v1/hosts/pc2"] = answer
+    scheduler = make()
+    assert ("GET", "/v1/hosts/pc2", None) in service.calls
+    assert scheduler.machinery._quarantine._cases == {}  # type: ignore[attr-defined]
+
+
+def test_a_healthy_host_that_fails_again_pauses_longer(make: Make, service: Service) -> None:
+    at: list[float] = []
+
+    def start(handler: Handler) -> None:
+        at.append(time.monotonic())
+        handler.problem(409, "image", "there is no image win10@2", "zfsiscsi image list")
+
+    scheduler = make()
+    service.acts["start"] = start
+    scheduler.submit()
+    until(scheduler, lambda: len(at) == 3, "three attempts")
+    assert at[1] - at[0] > 0.25
+    assert at[2] - at[1] > 0.55
+    service.acts.clear()
+    scheduler.run(Deadline(SOON))
+    assert scheduler.machinery._quarantine._cases == {}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_agent_that_never_answers_cape(make: Make, service: Service, is_multi: bool) -> None:
+    """CAPE takes the machine for dead, and never calls stop()."""
+    calls: list[int] = []
+
+    def analyse(task: int, machine: Machine) -> None:
+        calls.append(task)
+        if len(calls) == 1:
+            raise CuckooGuestCriticalTimeout("the guest initialization hit the critical timeout")
+
+    service.acts["start"] = begin(service)
+    scheduler = make(analyse, is_multi=is_multi)
+    task = scheduler.submit()
+    until(scheduler, lambda: service.asked("stop"), "the stop")
+    assert len(calls) == 1
+    scheduler.run(Deadline(SOON))
+    assert scheduler.status(task) == "completed"
+    assert len(calls) == 2
+
+
+def test_power_that_is_not_proved_off(make: Make, service: Service) -> None:
+    """CAPE would give the host to the next task."""
+    scheduler = make()
+    service.acts["stop"] = refuse(503, "quarantined", "pc1 is quarantined: power is not proved off")
+    service.hosts["pc1"].update(state="quarantined")
+    first = scheduler.submit()
+    scheduler.run(Deadline(SOON))
+    assert scheduler.status(first) == "completed"
+    second = scheduler.submit()
+    with pytest.raises(DeadlineExceededError):
+        scheduler.run(Deadline(0.6))
+    assert len(service.asked("start")) == 1
+    service.acts.clear()
+    service.hosts["pc1"].update(state="clean")
+    scheduler.run(Deadline(SOON))
+    assert scheduler.status(second) == "completed"
+
+
+def test_stuck_start_is_ended_by_stops_from_the_main_thread(make: Make, service: Service) -> None:
+    ended = threading.Event()
+
+    def start(handler: Handler) -> None:
+        assert ended.wait(SOON)
+        handler.problem(409, "cancelled", "pc1: stop was asked for")
+
+    def stop(handler: Handler) -> None:
+        ended.set()
+        service.acts.pop("start", None)
+        handler.reply(200, host("pc1"))
+
+    service.acts.update(start=start, stop=stop)
+    scheduler = make(stuck_after=0.3)
+    task = scheduler.submit()
+    scheduler.run(Deadline(SOON))
+    assert scheduler.status(task) == "completed"
+    assert any("stop was asked for" in error for error in scheduler.db.errors(task))
+    assert scheduler.longest_turn < 2
+
+
+def test_others_write_to_the_database_during_a_start(make: Make, service: Service) -> None:
+    going = threading.Event()
+
+    def start(handler: Handler) -> None:
+        assert going.wait(SOON)
+        handler.reply(200, REPORT)
+
+    service.acts["start"] = start
+    scheduler = make()
+    first = scheduler.submit()
+    until(scheduler, lambda: service.asked("start"), "the start")
+    began = time.monotonic()
+    second = scheduler.submit()
+    assert time.monotonic() - began < 1
+    going.set()
+    scheduler.run(Deadline(SOON))
+    assert [scheduler.status(task) for task in (first, second)] == ["completed"] * 2
+
+
+def test_a_locked_database_only_delays_the_return(
+    make: Make, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(cape_database, "LOCKED_AFTER", 0.3)
+    scheduler = make()
+    service.acts["start"] = answer(200, b"<html>")
+    task = scheduler.submit()
+    until(scheduler, lambda: tried(scheduler, service, task), "the failure")
+    service.acts.clear()
+    other = sqlite3.connect(tmp_path / "cape.db")
+    other.execute("INSERT INTO errors VALUES (0, 'a writer that takes its time')")
+    time.sleep(0.8)
+    found = row(scheduler)
+    assert found
+    assert found.locked
+    other.rollback()
+    other.close()
+    assert "database is locked" in caplog.text
+    scheduler.run(Deadline(SOON))
+    assert scheduler.status(task) == "completed"
+
+
+def test_cape_starts_beside_a_host_that_can_not_be_stopped(make: Make, service: Service) -> None:
+    """All are stopped at the same time; who is not off is not used, and CAPE starts."""
+    at: list[float] = []
+
+    def stop(handler: Handler) -> None:
+        at.append(time.monotonic())
+        time.sleep(0.5)
+        label = handler.path.split("/")[3]
+        service.hosts[label].update(run=False)
+        if label == "pc1":
+            service.hosts["pc1"].update(state="quarantined", reason="its power")
+            handler.problem(503, "quarantined", "pc1 is quarantined: its power is not proved off")
+        else:
+            handler.reply(200, service.hosts[label])
+
+    for label in ("pc1", "pc2"):
+        service.hosts[label].update(state="running", run=True)
+    service.acts["stop"] = stop
+    scheduler = make()
+    assert len(at) == 2
+    assert abs(at[0] - at[1]) < 0.4, "one after the other"
+    locked = {machine.label: machine.locked for machine in scheduler.machinery.machines()}
+    assert locked == {"pc1": True, "pc2": False}
+    found = row(scheduler)
+    assert found
+    assert found.status == "quarantined"
+    service.hosts["pc1"].update(state="clean", reason="")
+    task = scheduler.submit()
+    scheduler.run(Deadline(SOON))
+    assert scheduler.status(task) == "completed"
+
+
+def test_maintenance_ends_without_a_restart_of_cape(make: Make, service: Service) -> None:
+    service.hosts["pc1"].update(state="maintenance")
+    scheduler = make()
+    scheduler.submit()
+    with pytest.raises(DeadlineExceededError):
+        scheduler.run(Deadline(0.6))
+    service.hosts["pc1"].update(state="clean")
+    scheduler.run(Deadline(SOON))
+
+
+def test_the_service_goes_away_and_comes_back(make: Make, service: Service) -> None:
+    scheduler = make()
+    for verb in ("start", "stop", "/v1/hosts"):
+        service.acts[verb] = answer(502, b"")
+    task = scheduler.submit()
+    until(scheduler, lambda: tried(scheduler, service, task), "the failure")
+    time.sleep(0.5)
+    service.acts.clear()
+    scheduler.run(Deadline(SOON))
+    assert scheduler.status(task) == "completed"
+
+
+def test_shutdown_stops_reserved_hosts_too(make: Make, service: Service) -> None:
+    scheduler = make()
+    for label in ("pc1", "pc2"):
+        service.hosts[label].update(run=True)
+    scheduler.shutdown()
+    stopped = {path for _, path, _ in service.calls if path.endswith("/stop")}
+    assert stopped == {"/v1/hosts/pc1/stop", "/v1/hosts/pc2/stop"}
+
+
+def test_shutdown_without_a_service(make: Make, service: Service) -> None:
+    scheduler = make()
+    service.acts["/v1/hosts"] = answer(500, b"")
+    scheduler.shutdown()
+    assert not service.asked("stop")
+
+
+def test_an_analysis_that_breaks_is_not_the_hosts_fault(make: Make, service: Service) -> None:
+    def analyse(task: int, machine: Machine) -> None:
+        raise RuntimeError("a bug")
+
+    scheduler = make(analyse)
+    task = scheduler.submit()
+    scheduler.run(Deadline(SOON))
+    assert scheduler.status(task) == "failed_analysis"
+    assert len(service.asked("stop")) == 1
+    found = row(scheduler)
+    assert found
+    assert not found.locked
+
+
+def test_a_machine_that_cape_does_not_know(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    make().machinery.delete_machine("pc9")
+    assert "no machine pc9" in caplog.text
+
+
+def test_a_task_that_can_not_be_told(
+    make: Make, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log handler that fails must not turn a failed start into something else."""
+    scheduler = make()
+    service.acts["start"] = refuse(504, "not ready", "pc1 did not become ready")
+
+    def add_error(message: str, task_id: int) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(scheduler.db, "add_error", add_error)
+    task = scheduler.submit()
+    until(scheduler, lambda: service.asked("start"), "the start")
+    until(scheduler, lambda: tried(scheduler, service, task), "the failure")
+    service.acts.clear()
+    scheduler.run(Deadline(SOON))

@@ -1,0 +1,63 @@
+"""The zfsiscsi.conf of a service and its hosts, in a network of their own under one directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, host_address, mac
+
+PASSWORD = "bmc-password"
+HEAD = """\
+[zfsiscsi]
+machines = {labels}
+interface = {bridge}
+service = unix://{at}/api.sock
+run_dir = {at}/run
+start_timeout = 60
+stop_timeout = 20
+
+[storage]
+path = {at}/store
+portal = {server}
+iqn = iqn.2026-01.org.example
+
+[netboot]
+interface = {bridge}
+address = {server}/24
+ra_prefix = fd99::/64
+"""
+HOST = """
+[{label}]
+label = {label}
+platform = linux
+arch = x64
+ip = {ip}
+snapshot = golden
+mac = {mac}
+firmware = bios
+power = {power}
+power_password_file = {at}/bmc.password
+"""
+
+
+def write(at: Path, power: Mapping[int, str], **keys: object) -> Path:
+    """Write the file, and that of the password for power; return its path.
+
+    Args:
+        at: the directory.
+        power: URL of each host's power device, by the host's number in the lab's network.
+        keys: more of each host's section.
+    """
+    password = at / "bmc.password"
+    password.touch(0o600)
+    password.write_text(f"{PASSWORD}\n")
+    labels = [f"pc{number}" for number in power]
+    text = HEAD.format(labels=",".join(labels), bridge=BRIDGE, server=SERVER.ip, at=at)
+    for label, (number, url) in zip(labels, power.items(), strict=True):
+        host = {"label": label, "ip": host_address(number), "mac": mac(number), "power": url}
+        text += HOST.format(at=at, **host)
+        text += "".join(f"{key} = {value}\n" for key, value in keys.items())
+    path = at / "zfsiscsi.conf"
+    path.write_text(text)
+    return path

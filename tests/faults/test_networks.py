@@ -1,0 +1,324 @@
+"""Two networks and the firewall between them: the real service, real sockets from each guest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.cape.client import Client
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.target import Credentials, Export
+from cuckoo_zfsiscsi.errors import ZfsIscsiError
+from cuckoo_zfsiscsi.power import signs
+from cuckoo_zfsiscsi.readiness.session import is_held
+from tests.faults.attacker import discover
+from tests.iscsi import Initiator, RawInitiator
+from tests.netboot.network import inside
+
+CONF = """\
+[zfsiscsi]
+machines = pc1,pc2,pc3
+interface = boot0
+service = http://10.98.0.1:8470
+token_file = {at}/token
+run_dir = {at}/run
+
+[storage]
+path = {at}/store
+portal = 10.99.0.1
+iqn = iqn.2026-01.org.example
+
+[netboot]
+interface = boot0
+address = 10.99.0.1/24
+
+[network:vlan20]
+interface = vlan20
+address = 10.99.20.1/24
+portal = 10.99.20.2
+"""
+HOST = """
+[pc{number}]
+label = pc{number}
+platform = linux
+arch = x64
+ip = {ip}
+snapshot = golden
+mac = {mac}
+network = {network}
+reset_on = boot
+"""
+IPS = {1: "10.99.0.11", 2: "10.99.20.12", 3: "10.99.20.13"}
+PORTALS = {1: "10.99.0.1", 2: "10.99.20.2", 3: "10.99.20.2"}
+SERVERS = {1: "10.99.0.1", 2: "10.99.20.1", 3: "10.99.20.1"}
+BMC = "10.98.0.11"
+
+
+def mac(number: int) -> str:
+    return f"52:54:00:98:00:{number:02x}"
+
+
+class Site:
+    """The server, three guests in two networks, and a power device in a third; all are routed."""
+
+    def __init__(self, at: Path) -> None:
+        self.at = at
+        self.name = f"zn{os.getpid()}"
+        self.server = self.namespace("s")
+        self.conf, self.log = at / "zfsiscsi.conf", at / "service.log"
+        self.golden = os.urandom(1 << 20)
+        self.client = Client("http://10.98.0.1:8470", str(at / "token"))
+        self._listeners: list[socket.socket] = []
+        self._service: subprocess.Popen[bytes] | None = None
+
+    def namespace(self, end: str | int) -> Path:
+        return Path("/run/netns") / f"{self.name}{end}"
+
+    def run(self, end: str | int, *words: str) -> subprocess.CompletedProcess[str]:
+        with inside(self.namespace(end)):
+            return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60)
+
+    def up(self) -> None:
+        for end in ("s", 1, 2, 3, "b"):
+            subprocess.run(["ip", "netns", "add", f"{self.name}{end}"], check=True)
+            self.run(end, "ip", "link", "set", "lo", "up")
+        commands = [
+            f"link add boot0 type veth peer eth0 netns {self.name}1",
+            "link add vlan20 type bridge",
+            f"link add port2 type veth peer eth0 netns {self.name}2",
+            f"link add port3 type veth peer eth0 netns {self.name}3",
+            f"link add bmc0 type veth peer eth0 netns {self.name}b",
+            "link set port2 master vlan20 up",
+            "link set port3 master vlan20 up",
+            "addr add 10.99.0.1/24 dev boot0",
+            "addr add 10.99.20.1/24 dev vlan20",
+            "addr add 10.99.20.2/24 dev vlan20",
+            "addr add 10.98.0.1/24 dev bmc0",
+            *(f"link set {name} up" for name in ("boot0", "vlan20", "bmc0")),
+        ]
+        for command in commands:
+            self.run("s", "ip", *command.split())
+        with inside(self.server):
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        ends = [(str(number), ip, SERVERS[number]) for number, ip in IPS.items()]
+        for end, address, router in [*ends, ("b", BMC, "10.98.0.1")]:
+            if end != "b":
+                self.run(end, "ip", "link", "set", "eth0", "address", mac(int(end)))
+            self.run(end, "ip", "addr", "add", f"{address}/24", "dev", "eth0")
+            self.run(end, "ip", "link", "set", "eth0", "up")
+            self.run(end, "ip", "route", "add", "default", "via", router)
+        listening = [("s", "10.99.0.1", 2042), ("s", "10.99.20.1", 2042), ("s", "", 22)]
+        listening += [("b", BMC, 443), *((str(number), ip, 8000) for number, ip in IPS.items())]
+        for end, address, port in listening:
+            with inside(self.namespace(end)):
+                self._listeners.append(socket.create_server((address, port)))
+
+    def start(self) -> None:
+        text = CONF.format(at=self.at)
+        for number, ip in IPS.items():
+            network = "netboot" if number == 1 else "vlan20"
+            text += HOST.format(number=number, ip=ip, mac=mac(number), network=network)
+        self.conf.write_text(text)
+        (self.at / "token").touch(0o600)
+        (self.at / "token").write_text("a-token-of-the-test\n")
+        (self.at / "golden.raw").write_bytes(self.golden)
+        self.zfsiscsi("image", "import", "golden", str(self.at / "golden.raw"))
+        with inside(self.server), self.log.open("ab") as log:
+            self._service = subprocess.Popen(self._argv("serve"), stdout=log, stderr=log)
+        self.wait_for_log("serving 3 hosts")
+        end = time.monotonic() + 60
+        while not self.is_clean():
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.2)
+
+    def is_clean(self) -> bool:
+        with inside(self.server), contextlib.suppress(ZfsIscsiError):
+            states = [host["state"] for host in self.client.hosts()]
+            return states == ["clean"] * len(IPS)
+        return False
+
+    def _argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "cuckoo_zfsiscsi", "--conf", str(self.conf), *words]
+
+    def zfsiscsi(self, *words: str) -> str:
+        return self.run("s", *self._argv(*words)).stdout
+
+    def wait_for_log(self, words: str) -> None:
+        end = time.monotonic() + 30
+        while words not in self.log.read_text():
+            assert time.monotonic() < end, f"no {words!r} in {self.log.read_text()}"
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        if self._service:
+            self._service.send_signal(signal.SIGTERM)
+            self._service.wait(60)
+        for listener in self._listeners:
+            listener.close()
+        for end in ("s", 1, 2, 3, "b"):
+            subprocess.run(["ip", "netns", "del", f"{self.name}{end}"], check=False)
+        subprocess.run(["chattr", "-R", "-f", "-i", str(self.at)], check=False)
+
+    def reaches(self, end: str | int, address: str, port: int) -> bool:
+        """Whether a TCP connection from there is accepted within half a second."""
+        with inside(self.namespace(end)), contextlib.suppress(OSError):
+            socket.create_connection((address, port), 0.5).close()
+            return True
+        return False
+
+    def script(self, number: int, server: str) -> str:
+        """Ask for a guest's boot script at an address of the server's; "" if there is none."""
+        url = f"http://{server}:8471/boot.ipxe?mac={mac(number)}"
+        with (
+            inside(self.namespace(number)),
+            contextlib.suppress(urllib.error.HTTPError),
+            urllib.request.urlopen(url, timeout=40) as answer,
+        ):
+            return str(answer.read().decode())
+        return ""
+
+    def login(self, number: int, script: str) -> Initiator:
+        """Log in as the script says, from the guest."""
+        found = re.search(r"^sanboot .* iscsi:([0-9.]+)::(\d+):(\w+):(\S+) ", script, re.M)
+        names = dict(re.findall(r"^set (initiator-iqn|username|password) (\S+)$", script, re.M))
+        assert found
+        who = Credentials(names["initiator-iqn"], names["username"], names["password"])
+        export = Export(found[1], int(found[2]), found[4], int(found[3], 16), who)
+        with inside(self.namespace(number)):
+            return Initiator(export)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("site"))
+    try:
+        made.up()
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+def test_each_network_has_its_own_portal(site: Site) -> None:
+    for number in (1, 2):
+        other = SERVERS[2 if number == 1 else 1]
+        assert site.script(number, other) == "", "in another network than its own"
+        site.wait_for_log(f"it asked at {other}, and the network of pc{number} is that of ")
+        script = site.script(number, SERVERS[number])
+        assert f"iscsi:{PORTALS[number]}::3260:" in script
+        with site.login(number, script) as disk:
+            assert disk.read(0) == site.golden[:512]
+    assert f"pc1 ({mac(1)}) gets no boot script" in site.log.read_text()
+
+
+def test_a_card_in_another_network_is_named(site: Site) -> None:
+    card = bytes.fromhex(mac(2).replace(":", ""))
+    with inside(site.namespace(1)), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind(("eth0", 0))
+        wire.send(discover(card, card))
+    site.wait_for_log(
+        f"pc2 ({mac(2)}) asks for an address on boot0, but its network is that of vlan20"
+    )
+    assert f"DHCPOFFER(boot0) {IPS[2]}" not in site.log.read_text()
+
+
+FORBIDDEN = {
+    "the control API": ("10.98.0.1", 8470),
+    "the server's ssh": ("10.99.0.1", 22),
+    "the server's ssh, by its address in the power devices' network": ("10.98.0.1", 22),
+    "a power device": (BMC, 443),
+    "a guest of another network": (IPS[2], 8000),
+    "the portal of another network": (PORTALS[2], 3260),
+    "the boot listener of another network": (SERVERS[2], 8471),
+    "the result server of another network": (SERVERS[2], 2042),
+}
+
+
+def lease(site: Site, number: int) -> str:
+    script = site.at / "on-lease"
+    script.write_text("#!/bin/sh\nexit 0\n")
+    script.chmod(0o755)
+    words = ["-i", "eth0", "-s", str(script), "-n", "-q", "-f", "-T", "1"]
+    return site.run(number, "busybox", "udhcpc", *words).stderr
+
+
+def test_a_guest_reaches_what_it_boots_from_and_nothing_else(site: Site) -> None:
+    for what, where in FORBIDDEN.items():
+        assert site.reaches(1, *where), f"without rules the test would show nothing: {what}"
+    assert site.reaches(2, IPS[3], 8000)
+    assert site.reaches("b", IPS[1], 8000)
+
+    with inside(site.namespace(2)):
+        early = RawInitiator(Export(PORTALS[2], 3260, "", 1, Credentials("", "", "")))
+        early.connect()
+    rules = site.at / "firewall.nft"
+    rules.write_text(site.zfsiscsi("netboot", "firewall"))
+    for _ in range(2):  # a second time replaces the first
+        site.run("s", "nft", "-f", str(rules))
+    for card in ("port2", "port3"):  # as docs/switch.rst has it
+        site.run("s", "bridge", "link", "set", "dev", card, "isolated", "on")
+
+    with contextlib.closing(early):  # a session goes on
+        assert b"pc1" not in early.discover("iqn.2026-01.org.example:any")
+    refused = {what: site.reaches(1, *where) for what, where in FORBIDDEN.items()}
+    assert not any(refused.values()), refused
+    assert not site.reaches(2, IPS[3], 8000), "a sibling on the same bridge"
+    assert not site.reaches("b", IPS[1], 8000), "a power device that was taken over"
+    for number in (1, 2):
+        server = SERVERS[number]
+        for port in (8471, 2042):
+            assert site.reaches(number, server, port)
+        assert site.reaches(number, PORTALS[number], 3260)
+        assert IPS[number] in lease(site, number)
+        copy = site.at / f"copy{number}"
+        site.run(number, "busybox", "tftp", "-g", "-r", "ipxe.efi", "-l", str(copy), server)
+        assert copy.read_bytes() == Path("/usr/lib/ipxe/ipxe.efi").read_bytes()
+        assert site.reaches("s", IPS[number], 8000), "the agent"
+        with inside(site.server):
+            assert signs.answers_ping(IPv4Address(IPS[number]), 2.0)
+    assert site.reaches("b", "10.98.0.1", 8470), "others are not concerned"
+
+
+def test_a_forged_address_does_not_pass_the_firewall(site: Site) -> None:
+    """One of no host of this network, as a guest of another network would use it."""
+    for forged in ("10.99.20.77", IPS[1]):
+        site.run(2, "ip", "addr", "add", f"{forged}/32", "dev", "eth0")
+        with inside(site.namespace(2)), socket.socket() as guest:
+            guest.settimeout(1.0)
+            guest.bind((forged, 0))
+            with pytest.raises(OSError, match="timed out"):
+                guest.connect((PORTALS[2], 3260))
+        site.run(2, "ip", "addr", "del", f"{forged}/32", "dev", "eth0")
+
+
+def test_the_firewall_lets_a_quiet_session_be_asked(site: Site) -> None:
+    """What proves that a guest is gone are packets outside of any window: readiness.session."""
+    with inside(site.namespace(2)):
+        guest = socket.create_connection((PORTALS[2], 3260), 2.0)
+    with guest:
+        time.sleep(1.2)  # longer than what counts as heard lately
+        found: list[bool] = []
+
+        def ask() -> None:
+            with inside(site.server):
+                host, portal = IPv4Address(IPS[2]), IPv4Address(PORTALS[2])
+                found.append(is_held(portal, 3260, host, quiet=0.0, deadline=Deadline(10)))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    assert found == [True]
