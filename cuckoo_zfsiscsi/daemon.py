@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +31,7 @@ class Daemon:
 
     Args:
         argv: program and arguments: no secrets. It must stay in the foreground.
+        name: of the program in messages, if argv begins with another that becomes it.
         pid_file: its identity: one process at a time per path, also across our own restarts.
         env: added to our environment.
         on_line: called in a thread of ours with each line that it prints; by default logged.
@@ -44,6 +46,7 @@ class Daemon:
         argv: Sequence[str],
         pid_file: Path,
         *,
+        name: str = "",
         env: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
         error: type[ZfsIscsiError] = ZfsIscsiError,
@@ -51,7 +54,7 @@ class Daemon:
         fix: str = "",
         grace: float = GRACE,
     ) -> None:
-        self.name = Path(argv[0]).name
+        self.name = name or Path(argv[0]).name
         self._argv = list(argv)
         self._pid_file = pid_file
         self._env = {**os.environ, **(env or {}), MARK: str(pid_file)}
@@ -62,7 +65,7 @@ class Daemon:
         self._grace = grace
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
-        self._tail: deque[str] = deque(maxlen=8)
+        self._tail: deque[str] = deque(maxlen=16)
 
     @property
     def pid(self) -> int | None:
@@ -150,17 +153,21 @@ class Daemon:
             error (the class given): one survives SIGKILL.
             DeadlineExceededError, CancelledError: as Deadline.check().
         """
-        grace = deadline.within(self._grace)
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            for pid in self._leftovers():
-                log.warning("%s: ends process %d, left over from before", self.name, pid)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, how)
-            while self._leftovers() and grace.remaining:
-                deadline.sleep(POLL, f"the end of an old {self.name}")
-            grace = deadline.within(GRACE)
-        if left := self._leftovers():
-            raise self._error(f"an old {self.name}, process {left[0]}, can't be killed")
+        with contextlib.ExitStack() as handles:
+            watched: dict[int, int] = {}  # process id by handle
+            for how, grace in ((signal.SIGTERM, self._grace), (signal.SIGKILL, GRACE)):
+                patience = deadline.within(grace)
+                for pid in self._leftovers():
+                    log.warning("%s: ends process %d, left over from before", self.name, pid)
+                    with contextlib.suppress(ProcessLookupError):
+                        handle = os.pidfd_open(pid)
+                        handles.callback(os.close, handle)
+                        watched[handle] = pid
+                        signal.pidfd_send_signal(handle, how)
+                while _alive(watched) and patience.remaining:
+                    deadline.sleep(POLL, f"the end of an old {self.name}")
+            for handle in _alive(watched):
+                raise self._error(f"an old {self.name}, process {watched[handle]}, can't be killed")
 
     def _leftovers(self) -> list[int]:
         """Return who carries our mark. A process that is gone or not ours to read has none."""
@@ -182,3 +189,16 @@ class Daemon:
                     self._on_line(line)
                 except Exception:  # the pipe must be read on, or the child stands still
                     log.exception("%s: the line %r", self.name, line)
+
+
+def _alive(handles: Collection[int]) -> list[int]:
+    """Return the handles (pidfd_open(2)) of processes that have not ended whole.
+
+    A dying process loses its memory, and with it our mark, before it closes its sockets: one that
+    is only looked for by its mark may still hold the port that its successor needs.
+    """
+    poll = select.poll()
+    for handle in handles:
+        poll.register(handle, select.POLLIN)
+    ended = {handle for handle, _ in poll.poll(0)}
+    return [handle for handle in handles if handle not in ended]

@@ -105,5 +105,15 @@ class NotReadyError(ZfsIscsiError):
     status = 504
 
 
+class BootRefusedError(ZfsIscsiError):
+    """Whoever asked for a boot script gets none: that is no new boot of the host."""
+
+    status = 409
+
+
 class LabError(ZfsIscsiError):
     """The lab can't be built, or a part of it did not do what it must."""
+
+
+class CompareError(ZfsIscsiError):
+    """A comparison can't begin, or can't go on for now."""

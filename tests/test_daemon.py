@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -164,6 +165,25 @@ def test_a_left_over_is_ended_also_without_a_pid_file(make: Make, tmp_path: Path
     other.stop(Deadline(5))
 
 
+def test_a_left_over_counts_until_it_has_let_go_of_its_port(make: Make, tmp_path: Path) -> None:
+    """A big process takes a while to die, and its mark is the first to go."""
+    code = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1])));"
+    code += "x = bytearray(1 << 29); x[::4096] = b'x' * (1 << 17); print('up', flush=True)"
+    code += "; time.sleep(60)"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def serve() -> Daemon:
+        child = Daemon([sys.executable, "-c", code, str(port)], tmp_path / "d.pid", grace=0.0)
+        child.start(Deadline(20), ready=lambda: child.tail == "up")
+        return child
+
+    first = serve()
+    second = serve()
+    assert not first.alive()
+    second.stop(Deadline(5))
+
+
 def test_what_can_not_be_killed_is_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "GRACE", 0.05)
     child = make("exec sleep 60", error=NetbootError)
@@ -171,7 +191,7 @@ def test_what_can_not_be_killed_is_told(make: Make, monkeypatch: pytest.MonkeyPa
     pid = child.pid
     assert pid
     with monkeypatch.context() as patch:
-        patch.setattr(os, "kill", lambda *_: None)
+        patch.setattr(signal, "pidfd_send_signal", lambda *_: None)
         patch.setattr(subprocess.Popen, "terminate", lambda _: None)
         patch.setattr(subprocess.Popen, "kill", lambda _: None)
         with pytest.raises(NetbootError, match="can't be killed"):

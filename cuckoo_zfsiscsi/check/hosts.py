@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.check import Finding, failed
-from cuckoo_zfsiscsi.config import Config, HostConfig
+from cuckoo_zfsiscsi.config import Config, HostConfig, PowerUrl
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.store import Store
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
-from cuckoo_zfsiscsi.power.connect import make_power
+from cuckoo_zfsiscsi.power.connect import make_driver, make_power, make_witness
+from cuckoo_zfsiscsi.power.limit import limiter_for
+from cuckoo_zfsiscsi.power.proved import ProvedPower
 
 POWER_TIMEOUT = 20.0
 """Seconds at most for one device to say whether it is on: some need more than 10."""
@@ -35,9 +37,16 @@ def check_images(config: Config, store: Store) -> Iterator[Finding]:
 def check_power(config: Config) -> Iterator[Finding]:
     """Ask every power device for its state, many at the same time; findings as they answer."""
     cancel = Cancel()
-    pool = ThreadPoolExecutor(min(AT_ONCE, len(config.hosts)), thread_name_prefix="power")
+    every = [
+        (host, key, url)
+        for host in config.hosts
+        for key in ("power", "power_on", "power_off")
+        for way in getattr(host, key) or ()
+        for url in way
+    ]
+    pool = ThreadPoolExecutor(min(AT_ONCE, len(every) or 1), thread_name_prefix="power")
     try:
-        asked = [pool.submit(_ask_power, host, cancel) for host in config.hosts]
+        asked = [pool.submit(_ask_power, config, *one, cancel) for one in every]
         for answer in as_completed(asked):
             yield answer.result()
     finally:
@@ -45,11 +54,18 @@ def check_power(config: Config) -> Iterator[Finding]:
         pool.shutdown(cancel_futures=True)
 
 
-def _ask_power(host: HostConfig, cancel: Cancel) -> Finding:
-    where = f"[{host.section}] power = {host.power}"
+def _ask_power(
+    config: Config, host: HostConfig, key: str, url: PowerUrl, cancel: Cancel
+) -> Finding:
+    where = f"[{host.section}] {key} = {url}"
     seconds = min(host.power_timeout, POWER_TIMEOUT)
     try:
-        state = make_power(host).status(deadline=Deadline(seconds, cancel))
+        make_power(host, make_witness(config, host))  # can it be switched at all?
+        driver = make_driver(host, url)
+        if not driver.can.tell:
+            return Finding("ok", where, "can't be asked, only used")
+        power = ProvedPower(driver, limiter_for(driver.peer), interval=host.power_interval)
+        state = power.status(deadline=Deadline(seconds, cancel))
     except ZfsIscsiError as error:
         return failed(where, error, fix=f"zfsiscsi power {host.label} status")
     return Finding("ok", where, f"answers, {host.label} is {state.value}")

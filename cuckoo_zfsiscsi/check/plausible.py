@@ -7,21 +7,15 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from cuckoo_zfsiscsi.check import Finding
-from cuckoo_zfsiscsi.config import Config, HostConfig
+from cuckoo_zfsiscsi.config import Config, HostConfig, Network
 
 _WINDOWS = ("winxp", "win7", "win10", "win11")
 
 
 def check_plausible(config: Config) -> Iterator[Finding]:
     """Warn of what will hurt later."""
-    network = config.netboot.address.network
-    if config.storage.portal not in network:
-        yield Finding(
-            "warning",
-            f"[storage] portal = {config.storage.portal}",
-            f"is outside {network}, and the hosts get no gateway: they can't reach it",
-            f"portal = {config.netboot.address.ip}",
-        )
+    for network in config.networks:
+        yield from _check_network(network)
     if _is_in(urlsplit(config.zfsiscsi.service).hostname, config):
         yield Finding(
             "warning",
@@ -29,15 +23,26 @@ def check_plausible(config: Config) -> Iterator[Finding]:
             "malware on the hosts can reach the service there",
             "let it listen on another network, or service = unix:///run/zfsiscsi/api.sock",
         )
-    if config.netboot.ra_prefix is None:
+    for host in config.hosts:
+        yield from _check_host(host, config.zfsiscsi.start_timeout)
+
+
+def _check_network(network: Network) -> Iterator[Finding]:
+    if network.portal_ip not in network.address.network:
+        what = f"is outside {network.address.network}, and the hosts get no gateway"
         yield Finding(
             "warning",
-            "[netboot] ra_prefix",
+            network.portal_key,
+            f"{what}: they can't reach it",
+            f"portal = {network.address.ip}",
+        )
+    if network.ra_prefix is None:
+        yield Finding(
+            "warning",
+            f"[{network.section}] ra_prefix",
             "without router advertisements iPXE waits 13 s for IPv6 at every boot",
             "ra_prefix = fd99:0:0:1::/64",
         )
-    for host in config.hosts:
-        yield from _check_host(host, config.zfsiscsi.start_timeout)
 
 
 def _is_in(host: str | None, config: Config) -> bool:
@@ -45,7 +50,9 @@ def _is_in(host: str | None, config: Config) -> bool:
         address = ip_address(host or "")
     except ValueError:  # a name, or a socket
         return False
-    return address.is_unspecified or address in config.netboot.address.network
+    return address.is_unspecified or any(
+        address in network.address.network for network in config.networks
+    )
 
 
 def _check_host(host: HostConfig, start_timeout: float) -> Iterator[Finding]:

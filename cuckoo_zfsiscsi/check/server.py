@@ -11,8 +11,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from cuckoo_zfsiscsi.check import Finding
-from cuckoo_zfsiscsi.config import Config, Netboot
+from cuckoo_zfsiscsi.config import Config, Network
 from cuckoo_zfsiscsi.errors import ConfigError
+from cuckoo_zfsiscsi.netboot.describe import boot_file
 
 _TIMEOUT = 10.0
 _SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # not in every user's PATH
@@ -24,15 +25,21 @@ _TOOLS = {
     "tgtd": "tgt",
 }
 """Program, and Debian's package that has it."""
-_POWER_TOOLS = {"ipmi": ("ipmitool", "ipmitool")}
+_POWER_TOOLS = {"amt": ("amttool", "amtterm"), "ipmi": ("ipmitool", "ipmitool")}
 """Scheme of a power URL: what its driver runs, and the package."""
-_BOOT_FILES = {"bios": "undionly.kpxe", "uefi": "ipxe.efi"}
+_DHCP_TOOLS = {
+    "isc": {"dhcpd": "isc-dhcp-server"},
+    "kea": {"kea-dhcp4": "kea-dhcp4-server"},
+    "paper": {"dhcpd": "isc-dhcp-server", "in.tftpd": "tftpd-hpa"},
+}
+"""`dhcp` in [netboot]: what else is run, and the package."""
 
 
 def check_server(config: Config) -> Iterator[Finding]:
     """Check all of it, quickly."""
     yield from _check_tools(config)
-    yield from _check_network(config.netboot)
+    for network in config.networks:
+        yield from _check_network(network)
     yield from _check_boot_files(config)
     yield _check_token(config)
     yield _check_store_path(config)
@@ -44,8 +51,9 @@ def find_program(name: str) -> str | None:
 
 
 def _check_tools(config: Config) -> Iterator[Finding]:
-    schemes = {host.power.scheme for host in config.hosts}
+    schemes = {url.driver for host in config.hosts for url in host.power_urls}
     tools = {**_TOOLS, **dict(_POWER_TOOLS[s] for s in sorted(schemes) if s in _POWER_TOOLS)}
+    tools |= _DHCP_TOOLS.get(config.netboot.dhcp, {})
     missing = {name: package for name, package in tools.items() if not find_program(name)}
     for name, package in missing.items():
         yield Finding("error", name, "is not installed", f"apt install {package}")
@@ -53,9 +61,9 @@ def _check_tools(config: Config) -> Iterator[Finding]:
         yield Finding("ok", "programs", f"{', '.join(sorted(tools))} are installed")
 
 
-def _check_network(netboot: Netboot) -> Iterator[Finding]:
-    name = netboot.interface
-    where = f"[netboot] interface = {name}"
+def _check_network(network: Network) -> Iterator[Finding]:
+    name = network.interface
+    where = f"[{network.section}] interface = {name}"
     link = _interface(name)
     if link is None:
         yield Finding("error", where, "there is no such interface", "pick one: ip -br link")
@@ -63,12 +71,13 @@ def _check_network(netboot: Netboot) -> Iterator[Finding]:
     if "UP" not in link["flags"]:
         yield Finding("error", where, "it is down", f"ip link set {name} up")
     have = [ip_address(entry["local"]) for entry in link["addr_info"] if "local" in entry]
-    if netboot.address.ip in have:
-        yield Finding("ok", where, f"has {netboot.address.ip}")
+    if network.address.ip in have:
+        yield Finding("ok", where, f"has {network.address.ip}")
     else:
-        fix = f"ip addr add {netboot.address} dev {name}"
-        yield Finding("error", where, f"does not have netboot.address {netboot.address.ip}", fix)
-    prefix = netboot.ra_prefix
+        fix = f"ip addr add {network.address} dev {name}"
+        what = f"does not have {network.section}.address {network.address.ip}"
+        yield Finding("error", where, what, fix)
+    prefix = network.ra_prefix
     if prefix and not any(address in prefix for address in have):
         what = f"has no address in ra_prefix yet; the service adds {prefix[1]} when it starts"
         yield Finding("info", where, what, f"not needed; by hand: ip -6 addr add {prefix[1]}/64 "
@@ -92,8 +101,7 @@ def _check_boot_files(config: Config) -> Iterator[Finding]:
     root = config.netboot.tftp_root
     wanted: dict[str, list[str]] = {}
     for host in config.hosts:
-        file = host.boot_file or _BOOT_FILES[host.firmware]
-        wanted.setdefault(file, []).append(host.label)
+        wanted.setdefault(boot_file(host), []).append(host.label)
     for file, labels in wanted.items():
         where = f"[netboot] tftp_root = {root}"
         if (root / file).is_file():

@@ -13,7 +13,10 @@ from cuckoo_zfsiscsi import __version__
 from cuckoo_zfsiscsi.cli.output import DEFAULT_CONF
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 
-GROUPS: tuple[str, ...] = ("check", "image", "hosts", "serve", "power", "probe")
+GROUPS: tuple[str, ...] = (
+    "check", "doctor", "storage", "image", "evidence", "hosts", "runs", "boots", "history", "serve",
+    "power", "discover", "probe", "netboot", "cape", "measure", "compare",
+)  # fmt: skip
 """Modules of this package; each has register(app)."""
 
 app = typer.Typer(

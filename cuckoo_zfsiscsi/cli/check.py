@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +12,10 @@ from rich.progress import Progress
 from cuckoo_zfsiscsi.check import Finding
 from cuckoo_zfsiscsi.check.dialect import check_dialect
 from cuckoo_zfsiscsi.check.plausible import check_plausible
-from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stderr, stdout
+from cuckoo_zfsiscsi.cli.findings import show
+from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, stderr
 from cuckoo_zfsiscsi.config import Config, InvalidConfigError, load
 from cuckoo_zfsiscsi.config.ini import read_ini
-
-_STYLES = {"ok": "green", "info": "blue", "warning": "yellow", "error": "bold red"}
 
 
 def register(app: typer.Typer) -> None:
@@ -36,18 +34,7 @@ def register(app: typer.Typer) -> None:
         Ends with 1 if there is an error, with 0 if there are only warnings.
         """
         path = conf_path(ctx)
-        findings = []
-        for finding in _findings(path, offline):
-            findings.append(finding)
-            if not as_json:
-                _print(finding)
-        ok = all(finding.level != "error" for finding in findings)
-        if as_json:
-            print_json({"conf": str(path), "ok": ok, "findings": [asdict(f) for f in findings]})
-        else:
-            _print_sum(findings)
-        if not ok:
-            raise typer.Exit(1)
+        show(path, _findings(path, offline), as_json=as_json)
 
 
 def _findings(path: Path, offline: bool) -> Iterator[Finding]:
@@ -81,16 +68,3 @@ def _online(config: Config) -> Iterator[Finding]:
             yield finding
             progress.advance(asking)
     yield check_service(config)
-
-
-def _print(finding: Finding) -> None:
-    stdout.print(f"{finding.level:8}", style=_STYLES[finding.level], end="")
-    stdout.print(str(finding), markup=False)
-
-
-def _print_sum(findings: list[Finding]) -> None:
-    def count(level: str) -> str:
-        number = sum(finding.level == level for finding in findings)
-        return f"{number} {level}{'' if number == 1 else 's'}"
-
-    stdout.print(f"{count('error')}, {count('warning')}")

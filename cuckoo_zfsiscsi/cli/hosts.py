@@ -11,11 +11,10 @@ from rich.table import Table
 from cuckoo_zfsiscsi.cape.client import Client
 from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stdout
 from cuckoo_zfsiscsi.config import Config, load
+from cuckoo_zfsiscsi.service.report import RESET_STAGES
 
 Host = Annotated[str, typer.Argument(help="Label of the host, as in zfsiscsi.conf.")]
 STYLES = {"ready": "green", "running": "cyan", "quarantined": "red", "booting": "yellow"}
-
-RESET_STEPS = ("fence", "swap", "prove", "arm")
 
 
 def make_client(config: Config) -> Client:
@@ -126,7 +125,7 @@ def _stages(boot: dict[str, Any]) -> Table:
     table = Table("stage", "seconds", title="last boot")
     stages: dict[str, float] = boot["stages"]
     # First how long the reset took, step by step; then what was reached when.
-    steps = [name for name in RESET_STEPS if name in stages]
+    steps = [name for name in RESET_STAGES if name in stages]
     reached = sorted(set(stages) - set(steps), key=lambda name: stages[name])
     for stage in [*steps, *reached]:
         seconds = stages[stage]

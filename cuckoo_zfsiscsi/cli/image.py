@@ -1,27 +1,25 @@
-"""zfsiscsi image import, list, seal, delete: the golden images. Works beside a running service."""
+"""zfsiscsi image import, list, seal, rollback, delete. Works beside a running service."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
-from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stderr, stdout
+from cuckoo_zfsiscsi.cli.edit import edit_image
+from cuckoo_zfsiscsi.cli.install import install_image
+from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stdout
+from cuckoo_zfsiscsi.cli.progress import show_bar
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.drivers import make_store
-from cuckoo_zfsiscsi.disk.store import Image
-from cuckoo_zfsiscsi.disk.store.file import FileStore
-from cuckoo_zfsiscsi.progress import Progress, silent
+from cuckoo_zfsiscsi.disk.store import Image, Store
+from cuckoo_zfsiscsi.errors import ImageError
 
 TIMEOUT = 24 * 3600.0
 """Seconds that the biggest import may take; Ctrl-C ends it at any time."""
@@ -31,11 +29,17 @@ Ref = Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest i
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Golden images: import, list, seal, delete.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Golden images: import, install, list, edit, seal, rollback, delete.",
+        no_args_is_help=True,
+    )
     app.add_typer(group, name="image")
     group.command("import")(import_image)
     group.command("list")(list_images)
+    group.command("edit")(edit_image)
+    group.command("install")(install_image)
     group.command("seal")(seal_image)
+    group.command("rollback")(rollback_image)
     group.command("delete")(delete_image)
 
 
@@ -48,7 +52,7 @@ def import_image(
 ) -> None:
     """Make the next version of an image from a disk file, and seal it."""
     store = _store(ctx)
-    with _bar(f"import {file.name}", as_json) as progress:
+    with show_bar(f"import {file.name}", as_json) as progress:
         image = store.import_image(name, file, deadline=Deadline(TIMEOUT), progress=progress)
     if seal:
         image = _seal(store, image.ref, as_json)
@@ -56,23 +60,25 @@ def import_image(
 
 
 def list_images(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """Show every version of every image, and which hosts use it."""
+    """Show every version of every image, and which hosts use it. * is what a name stands for."""
     store = _store(ctx)
     found = [_record(store, image) for image in store.images()]
     if as_json:
         print_json(found)
         return
-    table = Table("image", "size", "sealed", "imported", "used by")
+    table = Table("image", "size", "takes", "sealed", "imported", "used by")
     for image in found:
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(image["created"]))
         sealed = image["digest"][:12] if image["sealed"] else "no"
         users = ", ".join(image["users"]) or "-"
-        table.add_row(image["ref"], decimal(image["size"]), sealed, day, users)
+        ref = image["ref"] + (" *" if image["stands"] else "")
+        takes = decimal(image["used"])
+        table.add_row(ref, decimal(image["size"]), takes, sealed, day, users)
     stdout.print(table if found else "no images; make one: zfsiscsi image import NAME FILE")
 
 
 def seal_image(ctx: typer.Context, image: Ref, as_json: JsonOption = False) -> None:
-    """Make an image read-only for good, and put its SHA-256 on record."""
+    """Make an image read-only for good, and put its digest on record."""
     store = _store(ctx)
     _show(store, _seal(store, image, as_json), as_json)
 
@@ -90,38 +96,44 @@ def delete_image(
         stdout.print(f"{image} is deleted")
 
 
-def _store(ctx: typer.Context) -> FileStore:
+def rollback_image(
+    ctx: typer.Context,
+    image: Annotated[str, typer.Argument(metavar="NAME@VERSION")],
+    as_json: JsonOption = False,
+) -> None:
+    """Let the image's name stand for an earlier version, until a newer one is sealed.
+
+    Hosts move to it at their next reset.
+    """
+    store = _store(ctx)
+    _show(store, store.rollback_image(image), as_json)
+
+
+def _store(ctx: typer.Context) -> Store:
     return make_store(load(conf_path(ctx)))
 
 
-def _seal(store: FileStore, ref: str, as_json: bool) -> Image:
-    with _bar(f"seal {ref}", as_json) as progress:
+def _seal(store: Store, ref: str, as_json: bool) -> Image:
+    with show_bar(f"seal {ref}", as_json) as progress:
         return store.seal(ref, deadline=Deadline(TIMEOUT), progress=progress)
 
 
-def _record(store: FileStore, image: Image) -> dict[str, Any]:
-    return {**asdict(image), "ref": image.ref, "users": store.users(image.ref)}
+def _record(store: Store, image: Image) -> dict[str, Any]:
+    users, stands = store.users(image.ref), image.ref == _wanted(store, image.name)
+    return {**asdict(image), "ref": image.ref, "users": users, "stands": stands}
 
 
-def _show(store: FileStore, image: Image, as_json: bool) -> None:
+def _wanted(store: Store, name: str) -> str:
+    """Return the version that an image's name stands for; "" for none."""
+    try:
+        return store.find_image(name).ref
+    except ImageError:
+        return ""
+
+
+def _show(store: Store, image: Image, as_json: bool) -> None:
     if as_json:
         print_json(_record(store, image))
     else:
-        how = f"sealed, SHA-256 {image.digest}" if image.sealed else "not sealed"
+        how = f"sealed, digest {image.digest}" if image.sealed else "not sealed"
         stdout.print(f"{image.ref}: {decimal(image.size)}, {how}")
-
-
-@contextlib.contextmanager
-def _bar(what: str, as_json: bool) -> Iterator[Progress]:
-    """Show a bar while something long runs."""
-    if as_json:
-        yield silent
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=stderr) as bar:
-        task = bar.add_task(what, total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield progress

@@ -11,7 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from cuckoo_zfsiscsi.config import fields as f
 from cuckoo_zfsiscsi.config.base import Section
+from cuckoo_zfsiscsi.config.powerurl import PowerUrl
 from cuckoo_zfsiscsi.config.secrets import read_secret_file
+from cuckoo_zfsiscsi.config.ways import Ways
 
 
 class HostConfig(Section):
@@ -49,6 +51,12 @@ class HostConfig(Section):
         description="MAC address of the network card that boots, best with colons.",
         examples=["00:11:22:33:44:55"],
     )
+    network: f.NetworkName = Field(
+        "netboot",
+        description="The network that the host boots from: vlan20 for that of the section "
+        "[network:vlan20]; netboot for that of [netboot].",
+        examples=["vlan20"],
+    )
     firmware: Literal["bios", "uefi"] = Field(
         "bios", description="How the host's firmware boots.", examples=["bios"]
     )
@@ -59,26 +67,99 @@ class HostConfig(Section):
         examples=["snponly.efi"],
     )
     power: f.Power = Field(
-        description="How power is switched: DRIVER://USER@ADDRESS[:PORT][?OPTION=VALUE]. Never "
-        "with a password.",
+        (),
+        description="How power is switched: DRIVER://USER@ADDRESS[:PORT][?OPTION=VALUE]. More of "
+        "them, with commas, are tried in turn; those with ``and`` between them are used together. "
+        "Never with a password. See docs/power.rst.",
         examples=["ipmi://admin@10.98.0.11"],
+    )
+    power_on: f.Power | None = Field(
+        None, description="How it is switched on, if in another way than power.", examples=["wol"]
+    )
+    power_off: f.Power | None = Field(
+        None,
+        description="How it is switched off, if in another way than power.",
+        examples=["pdu+shelly_gen2://10.98.0.50?outlet=0"],
     )
     power_password_file: f.AbsolutePath | None = Field(
         None,
         description="File with the password for power, mode 600. The service's environment "
-        "variable ZFSISCSI_POWER_PASSWORD_LABEL (PC_1 for pc-1) goes before it.",
+        "variable ZFSISCSI_POWER_PASSWORD_LABEL (PC_1 for pc-1) goes before it, and "
+        "?password_file= in a URL before both.",
         examples=["/etc/zfsiscsi/pc1.password"],
+    )
+    power_signs: Annotated[
+        tuple[Literal["arp", "icmp", "rpc", "agent", "session"], ...],
+        BeforeValidator(f.split_or_off),
+        AfterValidator(f.unlike),
+    ] = Field(
+        ("arp", "icmp", "rpc", "agent", "session"),
+        description="What shows that a host lives though its power is said to be off. A host "
+        "with Intel AMT may answer arp and icmp while it is off. off: nothing, the device's word "
+        "alone counts.",
+        examples=["rpc,agent,session"],
+    )
+    power_silence: f.Seconds = Field(
+        10.0,
+        description="Seconds for which all these signs must be missing when no power device can "
+        "tell that the host is off.",
+        examples=["10"],
     )
     prewarm: f.Switch = Field(
         False,
         description="Boot the clean host while it is idle, so that a run begins at once.",
         examples=["no"],
     )
-    reset_on: Literal["start"] = Field(
+    prewarm_max_age: f.Seconds = Field(
+        14400.0,
+        description="Seconds for which a booted host stands by at most; then it is booted anew "
+        "from a clean disk. A run that begins meanwhile takes it as it is.",
+        examples=["14400"],
+    )
+    reset_on: Literal["start", "boot"] = Field(
         "start",
-        description="When a clean disk is put in place: start, before each run. A reboot within "
-        "the run keeps the disk.",
+        description="When a clean disk is put in place: start, before each run, and a reboot "
+        "within the run keeps the disk; boot, at every boot, whoever switched the host on: "
+        "neither machinery nor power device are needed. See docs/paper-mode.rst.",
         examples=["start"],
+    )
+    reset: Literal["swap", "rollback"] = Field(
+        "swap",
+        description="How a clean disk is put in place with store = zfs: swap, to one made ahead, "
+        "in the same time whatever was written; rollback, the paper's, in place.",
+        examples=["swap"],
+    )
+    spares: Annotated[int, Field(ge=1, le=16)] = Field(
+        1, description="Clean disks kept ready, with store = zfs.", examples=["1"]
+    )
+    evidence: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0,
+        description="Dirty disks of past runs to keep, read-only, with store = zfs; see also "
+        "evidence_days and evidence_gib.",
+        examples=["3"],
+    )
+    mutual_chap: f.Switch = Field(
+        False,
+        description="The target proves itself to the host, too (mutual CHAP, which iPXE calls "
+        "reverse CHAP): iPXE, and an operating system that reads the iBFT, then use no other "
+        "machine's disk. Names and secrets are new at each reset.",
+        examples=["no"],
+    )
+    disk_vendor: Annotated[f.DiskName, Field(min_length=1, max_length=8)] = Field(
+        "ATA", description="Vendor that the host's disk shows to its guest.", examples=["ATA"]
+    )
+    disk_model: Annotated[f.DiskName, Field(min_length=1, max_length=16)] = Field(
+        "Samsung SSD 870",
+        description="Model that the host's disk shows, up to 16 characters.",
+        examples=["Samsung SSD 870"],
+    )
+    disk_revision: Annotated[f.DiskName, Field(min_length=1, max_length=4)] = Field(
+        "SVT0", description="Firmware revision that the host's disk shows.", examples=["SVT0"]
+    )
+    disk_serial: Annotated[f.DiskName, Field(min_length=1, max_length=20)] | None = Field(
+        None,
+        description="Serial number that the host's disk shows; by default one made from its label.",
+        examples=["S5Y1NX0R123456A"],
     )
     ready: Annotated[
         tuple[Literal["rpc", "agent"], ...],
@@ -125,16 +206,40 @@ class HostConfig(Section):
     )
 
     @property
+    def ways_on(self) -> Ways:
+        """How it is switched on."""
+        return self.power if self.power_on is None else self.power_on
+
+    @property
+    def ways_off(self) -> Ways:
+        """How it is switched off."""
+        return self.power if self.power_off is None else self.power_off
+
+    @property
+    def power_urls(self) -> tuple[PowerUrl, ...]:
+        """Every power URL, once."""
+        every = (*self.power, *(self.power_on or ()), *(self.power_off or ()))
+        return tuple(dict.fromkeys(url for way in every for url in way))
+
+    @property
     def password_variable(self) -> str:
         """Name of the environment variable that may hold the password for power."""
         return "ZFSISCSI_POWER_PASSWORD_" + re.sub("[^A-Z0-9]", "_", self.label.upper())
 
-    def read_power_password(self, environ: Mapping[str, str] = os.environ) -> SecretStr | None:
+    def read_power_password(
+        self, environ: Mapping[str, str] = os.environ, url: PowerUrl | None = None
+    ) -> SecretStr | None:
         """Read the password for power; None if there is none. The environment goes first.
+
+        Args:
+            environ: of the process.
+            url: the device; its own password_file goes before all.
 
         Raises:
             ConfigError: the file is missing, open to others or not one line.
         """
+        if url is not None and url.password_file:
+            return read_secret_file(url.password_file, where=f"[{self.section}] {url.driver}")
         given = environ.get(self.password_variable)
         if given:
             return SecretStr(given)

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cuckoo_zfsiscsi.config.base import Section
+from cuckoo_zfsiscsi.config.fields import parse_network_name
 from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.ini import Ini, read_ini
 from cuckoo_zfsiscsi.config.mistakes import InvalidConfigError, Mistake, nearest
 from cuckoo_zfsiscsi.config.model import Config, General, Netboot, Storage
+from cuckoo_zfsiscsi.config.network_rules import check_networks
+from cuckoo_zfsiscsi.config.networks import MAIN, PREFIX, Network
 from cuckoo_zfsiscsi.config.rules import check_together
 from cuckoo_zfsiscsi.config.section import Checked, check_section
+from cuckoo_zfsiscsi.config.wrong import WrongValueError
 
 FIXED: dict[str, type[Section]] = {"zfsiscsi": General, "storage": Storage, "netboot": Netboot}
 
@@ -31,9 +35,11 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
         name: _check(HostConfig, name, ini, meant)
         for name, meant in _listed(fixed["zfsiscsi"], ini, mistakes).items()
     }
-    for section in (*fixed.values(), *hosts.values()):
+    networks = _networks(ini, mistakes)
+    for section in (*fixed.values(), *networks.values(), *hosts.values()):
         mistakes += section.mistakes
     mistakes += check_together(fixed, hosts)
+    mistakes += check_networks(fixed, networks, hosts)
     if mistakes:
         order = ["", *ini.sections]
         mistakes.sort(key=lambda m: order.index(m.section) if m.section in order else 0)
@@ -46,6 +52,10 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
         hosts=tuple(
             HostConfig.model_validate({"section": label, **host.given})
             for label, host in hosts.items()
+        ),
+        more_networks=tuple(
+            Network.model_validate({"name": name, **network.given})
+            for name, network in networks.items()
         ),
     )
 
@@ -76,6 +86,30 @@ def _least(model: type[Section]) -> str:
     return ", ".join(f"{key} = {(info.examples or [''])[0]}" for key, info in needed.items())
 
 
+def _networks(ini: Ini, mistakes: list[Mistake]) -> dict[str, Checked]:
+    """Check the sections of further networks; return them by the networks' names."""
+    found = {}
+    for section in filter(_is_network, ini.sections):
+        name = section.partition(":")[2]
+        if not section.startswith(PREFIX):
+            fix = f"did you mean [{PREFIX}{name}]?"
+            mistakes.append(Mistake(section, "", "", "this section is unknown", fix))
+        try:
+            parse_network_name(name)
+        except WrongValueError as error:
+            mistakes.append(Mistake(section, "", "", error.reason, error.fix))
+        if name == MAIN:
+            fix = f"rename it, for example [{PREFIX}vlan20]"
+            mistakes.append(Mistake(section, "", "", f"is the network of [{MAIN}]", fix))
+        found[name] = _check(Network, section, ini)
+    return found
+
+
+def _is_network(section: str) -> bool:
+    """Tell by the colon, which no host's name has."""
+    return ":" in section
+
+
 def _machines(ini: Ini) -> list[str]:
     """Return what is listed, whether or not it is right."""
     text = ini.sections.get("zfsiscsi", {}).get("machines", "")
@@ -83,8 +117,9 @@ def _machines(ini: Ini) -> list[str]:
 
 
 def _strangers(ini: Ini) -> list[str]:
-    """Return the sections that are neither ours nor of a listed host."""
-    return [name for name in ini.sections if name not in FIXED and name not in _machines(ini)]
+    """Return the sections that are neither ours nor a network's nor of a listed host."""
+    known = {*FIXED, *_machines(ini)}
+    return [name for name in ini.sections if name not in known and not _is_network(name)]
 
 
 def _listed(general: Checked, ini: Ini, mistakes: list[Mistake]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from cuckoo_zfsiscsi.config.base import Section
 from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.load import FIXED
+from cuckoo_zfsiscsi.config.networks import Network
 
 _HEAD = """\
 Configuration
@@ -61,7 +62,8 @@ def _table(name: str, model: type[Section]) -> str:
 def render() -> str:
     """Return the manual page, made of the models' descriptions."""
     tables = [_table(name, model) for name, model in FIXED.items()]
-    return "\n".join([_HEAD, *tables, _table("HOST", HostConfig)])
+    more = [_table("network:NAME", Network), _table("HOST", HostConfig)]
+    return "\n".join([_HEAD, *tables, *more])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from cuckoo_zfsiscsi.errors import ConfigError
 _SECRET = re.compile(r"pas+w|pass|pwd|secret|token|cred|apikey|api_key|private")
 _SECRET_WORDS = ("password", "passphrase", "power_password", "secret", "token", "credentials")
 _USERINFO = re.compile(r"^([a-z+]+://)?([^:@]*):.*@")
+_NEXT_USERINFO = re.compile(r"(://[^:@/,\s]*):.*@")
+"""Of a URL that is not the first: all up to the last @, as a password may hold anything."""
 _SECRET_OPTION = re.compile(r"([?&][^=&]*)=[^&]*")
 _LONGEST = 80
 
@@ -35,8 +37,10 @@ def shown(key: str, value: str) -> str:
     # What follows on more lines or behind a comment sign may be another key, or a note: unseen.
     first, *more = re.split(r"\n|\s[#;]", value, maxsplit=1)
     first = _USERINFO.sub(r"\1\2:***@", first)
+    first = _NEXT_USERINFO.sub(r"\1:***@", first)
     first = _SECRET_OPTION.sub(
-        lambda m: f"{m[1]}=***" if looks_secret(m[1][1:]) else m[0], printable(first)
+        lambda m: f"{m[1]}=***" if looks_secret(m[1][1:]) and "_file=/" not in m[0] else m[0],
+        printable(first),
     )
     return first[:_LONGEST] + ("..." if more or len(first) > _LONGEST else "")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -11,6 +11,7 @@ from cuckoo_zfsiscsi.config import fields as f
 from cuckoo_zfsiscsi.config.base import Section
 from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.mistakes import nearest
+from cuckoo_zfsiscsi.config.networks import MAIN, Network
 from cuckoo_zfsiscsi.config.secrets import read_secret_file
 from cuckoo_zfsiscsi.errors import UnknownHostError
 
@@ -43,7 +44,7 @@ class General(Section):
     run_dir: f.AbsolutePath = Field(
         Path("/run/zfsiscsi"),
         description="Folder of what lives as long as the service: pid files, sockets, generated "
-        "configuration of dnsmasq and tgt.",
+        "configuration of DHCP servers and tgt.",
         examples=["/run/zfsiscsi"],
     )
     start_timeout: f.Seconds = Field(
@@ -69,17 +70,42 @@ class General(Section):
 class Storage(Section):
     """[storage]: images, disks and how they are exported."""
 
-    store: Literal["file"] = Field(
-        "file", description="How images and disks are kept.", examples=["file"]
+    store: Literal["file", "zfs"] = Field(
+        "file",
+        description="How images and disks are kept: file, anywhere; zfs, what a lab should run.",
+        examples=["zfs"],
     )
     path: f.AbsolutePath = Field(
         Path("/var/lib/zfsiscsi"),
-        description="Folder of the images and disks, best on a file system with reflinks "
-        "(XFS, btrfs).",
+        description="Folder of the images and disks with store = file, best on a file system with "
+        "reflinks (XFS, btrfs).",
         examples=["/var/lib/zfsiscsi"],
     )
-    target: Literal["tgt"] = Field(
-        "tgt", description="The iSCSI target software.", examples=["tgt"]
+    pool: f.Dataset | None = Field(
+        None,
+        description="ZFS pool, or dataset in one, for images and disks with store = zfs. "
+        "Made ready once by zfsiscsi storage init POOL.",
+        examples=["tank"],
+    )
+    pool_free: Annotated[int, Field(ge=1, le=90)] = Field(
+        10,
+        description="Percent of the pool that stays free: evidence is dropped for it, oldest "
+        "first, and if that is not enough no new disk is made.",
+        examples=["10"],
+    )
+    evidence_days: Annotated[int, Field(ge=1, le=36500)] = Field(
+        30, description="Days after which evidence is dropped.", examples=["30"]
+    )
+    evidence_gib: Annotated[int, Field(ge=1)] = Field(
+        100,
+        description="GiB that the evidence of all hosts may take together; the oldest is dropped.",
+        examples=["100"],
+    )
+    target: Literal["tgt", "lio"] = Field(
+        "tgt",
+        description="The iSCSI target software: tgt goes with store = file, lio (the kernel's) "
+        "with store = zfs.",
+        examples=["lio"],
     )
     portal: f.Address = Field(
         description="IPv4 address at which the hosts reach the iSCSI target: on their own network, "
@@ -98,8 +124,12 @@ class Storage(Section):
 class Netboot(Section):
     """[netboot]: the network that the hosts boot from."""
 
-    dhcp: Literal["dnsmasq"] = Field(
-        "dnsmasq", description="The DHCP and TFTP server software.", examples=["dnsmasq"]
+    dhcp: Literal["dnsmasq", "isc", "kea", "external", "paper"] = Field(
+        "dnsmasq",
+        description="The DHCP server that the service runs: dnsmasq, isc (dhcpd) or kea, with "
+        "TFTP by dnsmasq; external, the site's own, which needs the lines of zfsiscsi netboot "
+        "render; or paper, the dhcpd and tftpd-hpa of docs/paper-mode.rst. See docs/netboot.rst.",
+        examples=["dnsmasq"],
     )
     interface: f.Interface = Field(
         description="The server's network interface towards the hosts.", examples=["br-lab"]
@@ -123,6 +153,12 @@ class Netboot(Section):
         description="Folder of the iPXE boot files.",
         examples=["/usr/lib/ipxe"],
     )
+    wimboot: f.AbsolutePath | None = Field(
+        None,
+        description="The file wimboot of https://ipxe.org/wimboot, which starts Windows' "
+        "installer: zfsiscsi image install needs it, and nothing else does.",
+        examples=["/usr/local/lib/wimboot"],
+    )
 
 
 class Config(BaseModel):
@@ -135,6 +171,25 @@ class Config(BaseModel):
     storage: Storage
     netboot: Netboot
     hosts: tuple[HostConfig, ...]
+    more_networks: tuple[Network, ...] = ()
+    """Of the sections [network:NAME]."""
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Every network that hosts boot from, that of [netboot] first."""
+        netboot = self.netboot
+        main = Network.model_construct(  # proven already
+            name=MAIN,
+            interface=netboot.interface,
+            address=netboot.address,
+            portal=self.storage.portal,
+            ra_prefix=netboot.ra_prefix,
+        )
+        return (main, *self.more_networks)
+
+    def network_of(self, host: HostConfig) -> Network:
+        """Return the one that a host of this configuration boots from."""
+        return next(network for network in self.networks if network.name == host.network)
 
     def host(self, label: str) -> HostConfig:
         """Return one host.

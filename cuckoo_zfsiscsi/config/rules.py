@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Interface
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
-from typing import Any
 
 from cuckoo_zfsiscsi.config.mistakes import Mistake
 from cuckoo_zfsiscsi.config.powerurl import PowerUrl
 from cuckoo_zfsiscsi.config.section import Checked
 
+_POWER_KEYS = ("power", "power_on", "power_off")
+
 
 def check_together(fixed: Mapping[str, Checked], hosts: Mapping[str, Checked]) -> Iterator[Mistake]:
     """Check what is right by itself; wrong or missing values are left out."""
     yield from _check_token(fixed["zfsiscsi"])
-    own = fixed["netboot"].values.get("address")
-    taken = {fixed["storage"].values.get("portal"): "storage.portal"}
-    if own:
-        taken[own.ip] = "netboot.address"
+    yield from _check_storage(fixed["storage"])
     for name, host in hosts.items():
         label = host.values.get("label")
         if label is not None and label != host.meant:
@@ -26,12 +23,10 @@ def check_together(fixed: Mapping[str, Checked], hosts: Mapping[str, Checked]) -
             if label in hosts:
                 reason = f"is the label of another host, in section [{label}]"
             yield _mistake(name, host, "label", reason, f"label = {host.meant}")
-        if own:
-            yield from _check_address(name, host, own)
-        ip = host.values.get("ip")
-        if ip is not None and ip in taken:
-            reason = f"is the server's own address ({taken[ip]})"
-            yield _mistake(name, host, "ip", reason, f"give {name} another address")
+        yield from _check_power(name, host)
+        if host.values.get("reset_on") == "boot" and host.values.get("prewarm"):
+            reason = "has no meaning with reset_on = boot: nobody but its user boots the host"
+            yield _mistake(name, host, "prewarm", reason, "prewarm = no")
     for (one, a), (two, b) in combinations(hosts.items(), 2):
         for key in ("ip", "mac"):
             if key in a.values and a.values[key] == b.values.get(key):
@@ -50,25 +45,42 @@ def _check_token(general: Checked) -> Iterator[Mistake]:
         yield Mistake("zfsiscsi", "token_file", "", reason, fix)
 
 
-def _check_address(name: str, host: Checked, own: IPv4Interface) -> Iterator[Mistake]:
-    ip: Any = host.values.get("ip")
-    network = own.network
-    if ip is None:
+def _check_storage(storage: Checked) -> Iterator[Mistake]:
+    store, target = storage.values.get("store"), storage.values.get("target")
+    pool = storage.values.get("pool")
+    if store == "zfs" and pool is None and "pool" not in storage.wrong:
+        yield Mistake("storage", "pool", "", "must be set with store = zfs", "pool = tank")
+    goes_with = {"file": "tgt", "zfs": "lio"}.get(str(store), target)
+    if target is not None and target != goes_with:
+        reason = f"{target} can't export what store = {store} makes"
+        given = storage.given.get("target", "")
+        yield Mistake("storage", "target", given, reason, f"target = {goes_with}")
+
+
+def _check_power(name: str, host: Checked) -> Iterator[Mistake]:
+    """Check that a host can be switched both ways."""
+    needed = {"power", "power_on", "power_off"}
+    if needed & host.wrong or host.values.get("power"):
         return
-    if ip not in network:
-        reason = f"is outside {network}, the network of netboot.address"
-        yield _mistake(name, host, "ip", reason, f"give {name} an address in {network}")
-    elif ip in (network.network_address, network.broadcast_address):
-        reason = f"is the first or last address of {network}, no machine can have it"
-        yield _mistake(name, host, "ip", reason, f"give {name} another address in {network}")
+    if host.values.get("reset_on") == "boot" and not needed & host.given.keys():
+        return  # whoever wants a clean disk reboots it
+    for key in ("power_on", "power_off"):
+        if not host.values.get(key):
+            reason = "must be set, as power is not"
+            yield Mistake(name, "power", "", reason, "power = ipmi://admin@10.98.0.11")
+            return
 
 
 def _check_outlets(one: str, a: Checked, two: str, b: Checked) -> Iterator[Mistake]:
-    first, second = a.values.get("power"), b.values.get("power")
-    if isinstance(first, PowerUrl) and isinstance(second, PowerUrl) and first.same_outlet(second):
-        reason = f"switches the power of {one} too"
-        fix = f"give {two} its own address, or tell the outlets of one device apart: ?outlet=2"
-        yield _mistake(two, b, "power", reason, fix)
+    for key in _POWER_KEYS:
+        if any(url.same_outlet(other) for url in _urls(b, [key]) for other in _urls(a)):
+            reason = f"switches the power of {one} too"
+            fix = f"give {two} its own address, or tell the outlets of one device apart: ?outlet=2"
+            yield _mistake(two, b, key, reason, fix)
+
+
+def _urls(host: Checked, keys: Iterable[str] = _POWER_KEYS) -> list[PowerUrl]:
+    return [url for key in keys for way in host.values.get(key) or () for url in way]
 
 
 def _mistake(section: str, checked: Checked, key: str, reason: str, fix: str) -> Mistake:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import Body, FastAPI, Request, Response
+from fastapi import Body, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -15,7 +16,12 @@ from starlette.exceptions import HTTPException
 from cuckoo_zfsiscsi import __version__
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, ZfsIscsiError
+from cuckoo_zfsiscsi.netboot.medium import ID, find
+from cuckoo_zfsiscsi.netboot.script import URL
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service.cape_view import CapeView, cape_view
+from cuckoo_zfsiscsi.service.events import Event, Kind
+from cuckoo_zfsiscsi.service.history import PastRun
 from cuckoo_zfsiscsi.service.problem import of_body, of_error, of_http, problem
 from cuckoo_zfsiscsi.service.report import BootReport, HostReport
 
@@ -25,10 +31,15 @@ if TYPE_CHECKING:
 LONGEST = 3600.0
 """Seconds that a request may wait at most."""
 
-OPEN_PATHS = ("/docs", "/openapi.json")
-"""What the API can do is no secret, and a browser sends no token."""
+EDIT_TIMEOUT = 30.0
+"""Seconds in which a draft must be made."""
+
+OPEN_PATHS = ("/openapi.json",)
+"""What the API can do is no secret."""
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST, description="seconds")]
+
+Limit = Annotated[int, Query(ge=1, le=10_000)]
 
 
 class _Body(BaseModel):
@@ -55,6 +66,18 @@ class MaintenanceBody(_Body):
     on: bool
 
 
+class EditBody(_Body):
+    """What edit takes."""
+
+    image: str = Field(max_length=200, description="name of the image")
+    installer: str | None = Field(
+        None, max_length=200, pattern=f"^{URL}$", description="URL of an iPXE script"
+    )
+    medium: str | None = Field(
+        None, pattern=f"^{ID}$", description="Windows' medium, made ready on this server"
+    )
+
+
 class PowerBody(_Body):
     """What power takes."""
 
@@ -66,6 +89,9 @@ class PowerAnswer(BaseModel):
 
     host: str
     power: PowerState
+    peer: str = Field("", description="the power device that switched it")
+    proof: str = Field("", description="what proves it")
+    seconds: float = Field(0.0, description="that the switch and its proof took")
 
 
 def make_api(fleet: Fleet, token: str | None) -> FastAPI:
@@ -75,7 +101,8 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
         fleet: opened.
         token: bearer token that every request must carry; None where a unix socket guards.
     """
-    api = FastAPI(title="zfsiscsi", version=__version__, description="Control API of the service")
+    # FastAPI's own pages load their scripts from elsewhere, which a lab without internet can't.
+    api = FastAPI(title="zfsiscsi", version=__version__, docs_url=None, redoc_url=None)
     general = fleet.config.zfsiscsi
     api.add_exception_handler(ZfsIscsiError, of_error)
     api.add_exception_handler(HTTPException, of_http)
@@ -87,6 +114,14 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
     ) -> Response:
         if request.url.path in OPEN_PATHS:
             return await go_on(request)
+        if "origin" in request.headers and request.method != "GET":
+            return problem(
+                request,
+                403,
+                "forbidden",
+                "the control API takes nothing from pages in a browser",
+                "use the dashboard, or zfsiscsi on the command line",
+            )
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
             return problem(
@@ -104,10 +139,43 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
         """Every host."""
         return [host.report() for host in fleet.hosts()]
 
+    @api.get("/v1/cape")
+    async def show_cape() -> CapeView:
+        """CAPE's part of the configuration."""
+        return cape_view(fleet.config)
+
+    @api.get("/v1/runs")
+    async def list_runs(
+        task: str | None = None, host: str | None = None, limit: Limit = 50
+    ) -> list[PastRun]:
+        """Past runs, the newest first."""
+        find = partial(fleet.history.find, task=task, host=host, limit=limit)
+        return await asyncio.to_thread(find)
+
+    @api.get("/v1/history")
+    async def list_events(
+        host: str | None = None, kind: Kind | None = None, limit: Limit = 50
+    ) -> list[Event]:
+        """Past boots, resets, power actions and failures, the newest first."""
+        find = partial(fleet.history.events, host=host, kind=kind, limit=limit)
+        return await asyncio.to_thread(find)
+
+    @api.get("/metrics")
+    async def metrics() -> Response:
+        """Return metrics for Prometheus."""
+        text = await asyncio.to_thread(fleet.metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
     @api.get("/v1/hosts/{label}")
     async def show_host(label: str) -> HostReport:
         """One host."""
         return fleet.host(label).report()
+
+    @api.get("/v1/hosts/{label}/boots")
+    async def list_boots(label: str, limit: Limit = 20) -> list[BootReport]:
+        """Return the last boots of a host, the newest first."""
+        fleet.host(label)
+        return await asyncio.to_thread(fleet.history.boots, label, limit)
 
     @api.post("/v1/hosts/{label}/start")
     async def start(label: str, body: Annotated[StartBody, Body()]) -> BootReport:
@@ -130,16 +198,13 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
 
     @api.post("/v1/hosts/{label}/stop")
     async def stop(label: str, body: Annotated[StopBody, Body()]) -> HostReport:
-        """End the run: answers when power is proved off."""
+        """End the run: answers when power is proved off, or at the timeout: it is quarantined."""
         host = fleet.host(label)
         timeout = body.timeout or general.stop_timeout
-        stopped = asyncio.wrap_future(host.stop(timeout))
-        await asyncio.wait({stopped}, timeout=timeout + 1)
-        if not stopped.done():
-            raise DeadlineExceededError(
-                f"{label}: power is not yet proved off after {timeout:.0f} s",
-                fix=f"zfsiscsi hosts {label}",
-            )
+        stopping = host.stop()
+        stopped = asyncio.wrap_future(stopping)
+        await asyncio.wait({stopped}, timeout=timeout)
+        host.overdue(stopping, timeout)
         await stopped
         return host.report()
 
@@ -157,6 +222,15 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
         host.maintenance(body.on)
         return host.report()
 
+    @api.post("/v1/hosts/{label}/edit")
+    async def edit(label: str, body: Annotated[EditBody, Body()]) -> HostReport:
+        """Take the host out of service and boot it from an image's draft."""
+        host = fleet.host(label)
+        deadline = Deadline(EDIT_TIMEOUT)
+        installer = find(fleet.config, host.config, body.medium) if body.medium else body.installer
+        await asyncio.to_thread(host.edit, body.image, deadline, installer)
+        return host.report()
+
     @api.post("/v1/hosts/{label}/power")
     async def power(label: str, body: Annotated[PowerBody, Body()]) -> PowerAnswer:
         """Ask for the power state, or switch a host that is out of service."""
@@ -165,7 +239,9 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
         if body.action == "status":
             return PowerAnswer(host=label, power=await asyncio.to_thread(host.power, deadline))
         state = PowerState(body.action)
-        await asyncio.to_thread(host.switch, state, deadline)
-        return PowerAnswer(host=label, power=state)
+        done = await asyncio.to_thread(host.switch, state, deadline)
+        return PowerAnswer(
+            host=label, power=state, peer=done.peer, proof=done.why, seconds=done.seconds
+        )
 
     return api

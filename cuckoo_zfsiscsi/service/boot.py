@@ -3,66 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from cuckoo_zfsiscsi.config import HostConfig
-from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.reset import arm
-from cuckoo_zfsiscsi.disk.store import Disk, Store
-from cuckoo_zfsiscsi.disk.target import Export, Target
-from cuckoo_zfsiscsi.errors import DeadlineExceededError, NotReadyError
+from cuckoo_zfsiscsi.disk.store import Disk
+from cuckoo_zfsiscsi.disk.target import Export
+from cuckoo_zfsiscsi.errors import (
+    DeadlineExceededError,
+    NotReadyError,
+    PowerError,
+)
 from cuckoo_zfsiscsi.netboot.script import render
-from cuckoo_zfsiscsi.power import Power
-from cuckoo_zfsiscsi.readiness import Answer
-from cuckoo_zfsiscsi.service.report import STAGES, BootReport
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service.parts import Parts, Probe
+from cuckoo_zfsiscsi.service.report import BootReport
+from cuckoo_zfsiscsi.service.stall import hint, missing_stage
 
 POLL = 0.1
-"""Seconds between two looks at a booting host; the paper's probe has the same step."""
+"""Seconds between two looks at a host that boots alone; the paper's probe has the same step."""
 
 PROBE_TIMEOUT = 2.0
 """Seconds that a guest may take to answer one probe."""
-
-Probe = Callable[[Deadline], Answer]
-
-HINTS = {
-    "power": "look at the BMC: zfsiscsi power {host} status",
-    "dhcp": "the host did not ask for an address: is network boot first in its firmware, "
-    "is it cabled to the boot network, is its mac right in zfsiscsi.conf?",
-    "script": "iPXE did not ask for its boot script: does firmware = {firmware} match the host, "
-    "does its NIC need another boot_file (snponly.efi)?",
-    "login": "the host got its boot script but did not log in to its disk: can it reach the "
-    "portal, and is a firewall in between?",
-    "rpc": "the disk is attached but the guest's RPC service does not answer: look at the "
-    "host's screen, and see whether the image boots on this hardware",
-    "agent": "Windows is up but CAPE's agent is not: does the image start it at logon?",
-}
-"""What to look at when a boot ends before this stage."""
-
-
-class Boots(Protocol):
-    """Hands boot scripts to armed hosts and to nobody else."""
-
-    def arm(self, label: str, script: str) -> None:
-        """Serve this script to the host from now on."""
-        ...
-
-    def disarm(self, label: str) -> None:
-        """Serve the host nothing from now on."""
-        ...
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a host is made of. It knows these protocols and no driver."""
-
-    store: Store
-    target: Target
-    power: Power
-    boots: Boots
-    probes: Mapping[str, Probe]
-    """By stage name, in the order in which they must answer."""
 
 
 class Boot:
@@ -71,8 +35,9 @@ class Boot:
     def __init__(self, config: HostConfig, parts: Parts, report: BootReport) -> None:
         self._config = config
         self._parts = parts
-        self._report = report
+        self.report = report
         self._power_on: float | None = None
+        self._power_seen = float("-inf")
         self.export: Export | None = None
 
     def run(self, disk: Disk, *, deadline: Deadline) -> None:
@@ -84,36 +49,92 @@ class Boot:
             CancelledError: given up.
         """
         parts, label = self._parts, self._config.label
-        begin = time.monotonic()
-        export = arm(parts.store, parts.target, disk, deadline=deadline)
-        self.export = export
-        parts.boots.arm(label, render(export))
-        self._power_on = time.monotonic()
-        self._report.stages["arm"] = self._power_on - begin
+        parts.boots.arm(label, render(self.arm(disk, deadline=deadline)))
+        self.begin(time.monotonic())
         parts.power.on(deadline=deadline.within(self._config.power_timeout))
+        self._power_seen = time.monotonic()
         self.note("power")
+        self._await_ready(deadline)
+
+    def _await_ready(self, deadline: Deadline) -> None:
         try:
-            while not self._look(deadline):
-                deadline.sleep(POLL, f"booting {label}")
+            while not self.look(deadline):
+                pause = self._parts.pace.pause(POLL)
+                deadline.sleep(pause, f"booting {self._config.label}")
         except DeadlineExceededError:
-            raise self._stalled() from None
-        self._report.ready = True
+            raise self.stalled() from None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the power-on request; 0 before it."""
+        return time.monotonic() - self._power_on if self._power_on is not None else 0.0
+
+    def arm(self, disk: Disk, *, deadline: Deadline) -> Export:
+        """Export the disk with credentials of its own.
+
+        Raises:
+            UnprovenDiskError, DiskError, TargetError: as disk.reset.arm().
+        """
+        begin = time.monotonic()
+        self.export = arm(
+            self._parts.store,
+            self._parts.target,
+            disk,
+            mutual=self._config.mutual_chap,
+            deadline=deadline,
+        )
+        self.report.stages["arm"] = time.monotonic() - begin
+        return self.export
+
+    def begin(self, at: float) -> None:
+        """Count the stages from this moment (monotonic seconds)."""
+        self._power_on = at
+        self.report.started = time.time() - (time.monotonic() - at)
 
     def note(self, stage: str, at: float | None = None) -> None:
         """Record when a stage was reached (monotonic seconds; now when None), once per boot."""
         at = time.monotonic() if at is None else at
+        if stage in ("dhcp", "tftp") and "script" in self.report.stages:
+            return  # the guest's own affair
+        if stage == "dhcp" and "tftp" in self.report.stages:
+            stage = "ipxe"
         if self._power_on is not None and at >= self._power_on:
-            self._report.stages.setdefault(stage, at - self._power_on)
+            self.report.stages.setdefault(stage, at - self._power_on)
 
-    def alive(self) -> str:
-        """Look whether the host still is what was booted; return what is wrong, or nothing."""
-        if not self.has_session():
-            return "its iSCSI session is gone"
-        for stage, probe in self._parts.probes.items():
-            answer = probe(Deadline(PROBE_TIMEOUT))
-            if not answer.ok:
-                return f"{stage} does not answer any more: {answer.detail}"
-        return ""
+    def alive(self, cancel: Cancel, *, power_age: float) -> str:
+        """Look whether the host still is what was booted; return what is wrong, or nothing.
+
+        Args:
+            cancel: ends the look early.
+            power_age: seconds; the power device is asked too if its last answer is older. What
+                answers over its session is on, whatever the device says: this is about whether it
+                could be switched off. All are asked at the same time, as a run may wait for it.
+
+        Raises:
+            CancelledError: given up.
+        """
+        looks = [partial(self._silent, *probe, cancel) for probe in self._parts.probes.items()]
+        if time.monotonic() > self._power_seen + power_age:
+            looks.append(partial(self._not_on, cancel))
+        with ThreadPoolExecutor(len(looks), thread_name_prefix="look") as pool:
+            asked = [pool.submit(look) for look in looks]
+            found = [] if self.has_session() else ["its iSCSI session is gone"]
+            found += [answer.result() for answer in asked]
+        return next((wrong for wrong in found if wrong), "")
+
+    def _silent(self, stage: str, probe: Probe, cancel: Cancel) -> str:
+        answer = probe(Deadline(PROBE_TIMEOUT, cancel))
+        return "" if answer.ok else f"{stage} does not answer any more: {answer.detail}"
+
+    def _not_on(self, cancel: Cancel) -> str:
+        """Say so if it is not on, or not known to be: such a host could not be stopped."""
+        deadline = Deadline(self._config.power_timeout, cancel)
+        try:
+            state = self._parts.power.status(deadline=deadline)
+        except (PowerError, DeadlineExceededError) as error:
+            return f"its power state is not known: {error.what}"
+        self._power_seen = time.monotonic()
+        return "" if state is PowerState.ON else "its power device says that it is off"
 
     def has_session(self) -> bool:
         """Return whether this generation's session is up.
@@ -127,9 +148,9 @@ class Boot:
         sessions = self._parts.target.sessions(self._config.label)
         return any(session.initiator == initiator for session in sessions)
 
-    def _look(self, deadline: Deadline) -> bool:
+    def look(self, deadline: Deadline) -> bool:
         """Take one look; True when the host is ready."""
-        stages = self._report.stages
+        stages = self.report.stages
         if "login" not in stages:
             if not self.has_session():
                 return False
@@ -141,17 +162,22 @@ class Boot:
                 return False
             self.note(stage)
         # The firmware's session ended on the way, so the system's own must be looked at again.
-        return self.has_session()
+        self.report.ready = self.has_session()
+        return self.report.ready
 
-    def _stalled(self) -> NotReadyError:
-        host, stages = self._config.label, self._report.stages
-        wanted = [*STAGES[:-2], *self._parts.probes]
-        reached = max((wanted.index(stage) for stage in stages if stage in wanted), default=-1)
-        missing = wanted[min(reached + 1, len(wanted) - 1)]
+    def stalled(self, *, look: bool = True) -> NotReadyError:
+        """Return what to say of a boot whose time is up: the missing stage, and likely causes.
+
+        Args:
+            look: see whether the guest answers though it did not log in; that takes seconds.
+        """
+        host = self._config.label
+        missing = missing_stage(self.report.stages, self._parts.probes)
         what = f"{host} did not become ready in {self._config.boot_timeout:g} s: no {missing}"
-        if missing == "login" and self._answers():
+        if missing == "login" and look and self._answers():
             what += ", though the guest answers: it booted from something else than its disk"
-        fix = HINTS[missing].format(host=host, firmware=self._config.firmware)
+        fix = hint(missing, self._config)
+        self.report.stalled = f"no {missing}: {fix}"
         return NotReadyError(what, fix=fix)
 
     def _answers(self) -> bool:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Future
 from dataclasses import replace
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.errors import CancelledError, HostBusyError, ZfsIscsiError
-from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.netboot.medium import Medium
+from cuckoo_zfsiscsi.power import PowerState, Proof
 from cuckoo_zfsiscsi.service.plan import OFF
 from cuckoo_zfsiscsi.service.report import HostReport, Run, State
-from cuckoo_zfsiscsi.service.worker import Stopped, Worker
+from cuckoo_zfsiscsi.service.wishes import Stopped
+from cuckoo_zfsiscsi.service.worker import Worker
 
 
 class Host(Worker):
     """A host in exactly one state. Its worker brings it to where the wishes want it."""
-
-    def open(self) -> None:
-        """Begin. Nothing is known of the host, so power is cut and its disk reset."""
-        self._worker.start()
 
     def close(self) -> None:
         """Ask for the end: power is cut, the worker ends."""
@@ -28,6 +26,7 @@ class Host(Worker):
             self._end_run(CancelledError(f"{self.config.label}: the service is stopping"))
             if self._state not in OFF:
                 self._wish_cut("the service is stopping")
+                self._cut_why = "the service is stopping"  # again, should a cut under way fail
             self._cancel.set("the service is stopping")
             self._wake.notify()
 
@@ -45,20 +44,12 @@ class Host(Worker):
             ImageError: there is no such image.
         """
         label = self.config.label
-        image = image or self.config.snapshot
         with self._wake:
             if self._maintenance:
                 raise HostBusyError(
                     f"{label} is in maintenance", fix=f"zfsiscsi maintenance {label} off"
                 )
-            if self._run or self._closing:
-                raise HostBusyError(f"{label} has a run already", fix=f"zfsiscsi stop {label}")
-            if self._reason:
-                raise self._quarantined()
-            self._steps.parts.store.find_image(image)
-            self._run = Run(task, image)
-            self._wake.notify()
-            return self._run
+            return self._begin_run(task, image)
 
     def abandon(self, run: Run, error: ZfsIscsiError) -> None:
         """Give up a run that is not ready yet; a boot that was begun for it is undone."""
@@ -69,12 +60,8 @@ class Host(Worker):
                     self._wish_cut("nobody waits for it any more")
                 self._wake.notify()
 
-    def stop(self, timeout: float) -> Stopped:
-        """End the run. A host that has none is off, or stands by clean: there is nothing to stop.
-
-        Args:
-            timeout: seconds in which power must be proved off.
-        """
+    def stop(self) -> Stopped:
+        """End the run. A host without one is off, or stands by clean: there is nothing to stop."""
         stopped: Stopped = Future()
         with self._wake:
             had_run = self._run is not None
@@ -83,11 +70,8 @@ class Host(Worker):
                 self._state in (State.BOOTING, State.READY) and not had_run and not self._reason
             ):
                 stopped.set_result(None)
-            elif self._reason and not self._step:
-                stopped.set_exception(self._quarantined())
             else:
-                self._stops.append((time.monotonic() + timeout, stopped))
-                self._wish_cut("stop was asked for")
+                self._wish_stop(stopped)
         return stopped
 
     def reset(self) -> None:
@@ -109,12 +93,36 @@ class Host(Worker):
         """
         with self._wake:
             self._refuse_while("maintenance", self._run is not None)
-            if on != self._maintenance:
+            self._draft = None
+            if on != self._maintenance or self._steps.editing:
                 self._maintenance = on
                 self._retry_at = 0.0
                 self._wish_cut("maintenance begins" if on else "maintenance ends")
 
-    def switch(self, state: PowerState, deadline: Deadline) -> None:
+    def edit(self, image: str, deadline: Deadline, installer: str | Medium | None = None) -> Disk:
+        """Take the host out of service and boot it from the image's draft, to be changed. Waits.
+
+        Args:
+            image: its name.
+            deadline: for making the draft; the boot is not waited for.
+            installer: what goes on while the draft does not boot: the URL of an iPXE script, or
+                the medium of Windows, which is removed in the end.
+
+        Raises:
+            HostBusyError: a run has the host.
+            ImageError, StoreFullError, DiskError: there is no draft to be had.
+        """
+        with self._wake:
+            self._refuse_while("edit", self._run is not None)
+        draft = self._steps.parts.store.edit_image(self.config.label, image, deadline=deadline)
+        with self._wake:
+            self._refuse_while("edit", self._run is not None)
+            self._maintenance, self._draft, self._installer = True, draft, installer
+            self._retry_at = 0.0
+            self._wish_cut(f"{draft.image} shall be edited")
+        return draft
+
+    def switch(self, state: PowerState, deadline: Deadline) -> Proof:
         """Switch power by hand. Waits. A host out of service is fenced: this boots no disk.
 
         Raises:
@@ -127,15 +135,7 @@ class Host(Worker):
                 f"{label} is in service: only the service switches it",
                 fix=f"zfsiscsi maintenance {label} on",
             )
-        (power.on if state is PowerState.ON else power.off)(deadline=deadline)
-
-    def power(self, deadline: Deadline) -> PowerState:
-        """Ask for the power state of now. Waits.
-
-        Raises:
-            PowerError, DeadlineExceededError: no trustworthy answer.
-        """
-        return self._steps.parts.power.status(deadline=deadline)
+        return (power.on if state is PowerState.ON else power.off)(deadline=deadline)
 
     def note(self, stage: str, at: float) -> None:
         """Record that a server saw the host reach a stage of its boot (monotonic seconds)."""
@@ -145,21 +145,9 @@ class Host(Worker):
     def report(self) -> HostReport:
         """Return what is known now."""
         with self._wake:
-            disk, boot = self._steps.disk, self._steps.report
-            return HostReport(
-                label=self.config.label,
-                state=State.QUARANTINED if self._reason else self._state,
-                since=self._since,
-                reason=self._reason,
-                step=self._step.value if self._step else "",
-                warning=self._warning,
-                image=disk.image if disk else None,
-                generation=disk.generation if disk else None,
-                task=self._run.task if self._run else None,
-                run=self._run is not None,
-                # a copy: servers note stages from threads of their own
-                last_boot=replace(boot, stages=dict(boot.stages)) if boot else None,
-            )
+            boot = self._steps.report
+            # a copy: servers note stages from threads of their own
+            return self._report(replace(boot, stages=dict(boot.stages)) if boot else None)
 
     def _refuse_while(self, what: str, refused: bool) -> None:
         if refused:

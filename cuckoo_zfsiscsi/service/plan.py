@@ -18,6 +18,7 @@ class Step(str, Enum):
     RETIRE = "fencing"
     RESET = "resetting the disk"
     START_UP = "booting"
+    EDIT = "booting a draft"
     HEAL = "leaving quarantine"
     HAND_OVER = "handing over"
     CHECK_ALIVE = "checking"
@@ -38,6 +39,8 @@ class Facts:
     may_retry: bool = True
     """The pause after the last failure is over."""
     maintenance: bool = False
+    draft: bool = False
+    """A host in maintenance shall boot an image's draft."""
     prewarm: bool = False
     run: bool = False
     """Someone wants the host up, or has it."""
@@ -45,6 +48,8 @@ class Facts:
     """The disk in place is a clone of the wanted image version."""
     look_due: bool = False
     """A host that stands by should be looked at again."""
+    stale: bool = False
+    """A host has stood by for so long that it should be booted anew."""
 
 
 def next_step(facts: Facts) -> Step | None:
@@ -57,7 +62,7 @@ def next_step(facts: Facts) -> Step | None:
         return Step.CUT
     if facts.maintenance:
         if facts.state is State.MAINTENANCE:
-            return None
+            return Step.EDIT if facts.draft else None
         return Step.RETIRE if facts.state in OFF else Step.CUT
     # A quarantined host must show that it boots before it is trusted again.
     wanted_up = facts.run or facts.prewarm or facts.quarantined
@@ -77,6 +82,6 @@ def _when_ready(facts: Facts) -> Step | None:
         return Step.CUT
     if facts.run:
         return Step.HAND_OVER
-    if not facts.prewarm:
+    if not facts.prewarm or facts.stale:
         return Step.CUT
     return Step.CHECK_ALIVE if facts.look_due else None

@@ -7,8 +7,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
 
-STAGES = ("power", "dhcp", "script", "login", "rpc", "agent")
-"""Stages of a boot in the order in which they come; seconds since the power-on request."""
+STAGES = ("power", "dhcp", "tftp", "ipxe", "script", "login", "rpc", "agent")
+"""Stages of a boot in the order in which they come; seconds since the power-on request.
+
+dhcp: the network card's ROM, or iPXE in it, got an address; tftp: the boot file was sent; ipxe: the
+iPXE that was loaded got an address. The boot file's two are missing where the ROM is iPXE."""
+
+RESET_STAGES = ("fence", "swap", "rollback", "prove", "arm")
+"""Stages of a reset in their order, each a duration in seconds."""
 
 
 class State(str, Enum):
@@ -41,6 +47,8 @@ class BootReport:
     recovery_s: float | None = None
     """Seconds from power cut to RPC answering again (paper, 6.2), less the time the host idled."""
     ready: bool = False
+    stalled: str = ""
+    """The stage that it did not reach and the likely causes, if it did not become ready in time."""
 
 
 @dataclass(slots=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,11 +19,15 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.types import ASGIApp
 
-from cuckoo_zfsiscsi.config import Config
-from cuckoo_zfsiscsi.errors import ServeError
-from cuckoo_zfsiscsi.netboot.listener import create_app, server_options
+from cuckoo_zfsiscsi.config import Config, load
+from cuckoo_zfsiscsi.errors import ServeError, ZfsIscsiError
+from cuckoo_zfsiscsi.netboot.describe import boot_file
+from cuckoo_zfsiscsi.netboot.listener import create_app, read_files, server_options
 from cuckoo_zfsiscsi.service.api import make_api
+from cuckoo_zfsiscsi.service.dashboard.app import make_app
+from cuckoo_zfsiscsi.service.dashboard.feed import Feed
 from cuckoo_zfsiscsi.service.fleet import Fleet
+from cuckoo_zfsiscsi.service.notify import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +36,9 @@ CLOSE_TIMEOUT = 3
 
 MEND_EVERY = 2.0
 """Seconds between two looks at what must run."""
+
+END_MARGIN = 60.0
+"""Seconds that the end takes beside stop_timeout, at most: a last mend, target, DHCP, store."""
 
 
 class _Server(uvicorn.Server):
@@ -44,56 +54,111 @@ def serve(config: Config) -> None:
     Raises:
         ZfsIscsiError: what can't be had at the start; nothing is left running.
     """
-    general, netboot = config.zfsiscsi, config.netboot
+    general, port = config.zfsiscsi, config.netboot.boot_port
     general.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     token = general.read_token()
-    control = _control_socket(general.service)
-    with control, _listen(str(netboot.address.ip), netboot.boot_port, "boot") as boot:
+    files = _files(config)
+    notifier = Notifier()
+    with ExitStack() as stack:
+        control = stack.enter_context(_control_socket(general.service))
+        boot = [
+            stack.enter_context(_listen(str(network.address.ip), port, "boot"))
+            for network in config.networks
+        ]
         fleet = Fleet(config)
-        api = make_api(fleet, token.get_secret_value() if token else None)
+        feed = Feed(fleet)
+        secret = token.get_secret_value() if token else None
+        app = make_app(fleet, make_api(fleet, secret), secret, feed)
         pool = ThreadPoolExecutor(len(config.hosts) + 4, thread_name_prefix="request")
         fleet.open()
         try:
             servers = [
-                (_server(api, lifespan="off", server_header=False, access_log=False), control),
-                (_server(create_app(fleet.boots), **server_options()), boot),
+                (_server(app, lifespan="off", server_header=False, access_log=False), [control]),
+                (_server(create_app(fleet.boots, files), **server_options()), boot),
             ]
-            asyncio.run(_serve(servers, fleet, pool))
+            reload = functools.partial(_reload, fleet, files)
+            gc.collect()
+            gc.freeze()  # what is there now stays: else all answers wait while it is looked through
+            asyncio.run(_serve(servers, fleet, feed, pool, notifier, reload))
         finally:
             fleet.close()
             log.info("the service has ended")
 
 
+def _files(config: Config) -> dict[str, bytes]:
+    """Read what is served by HTTP."""
+    wanted = {boot_file(host) for host in config.hosts if host.firmware == "uefi"}
+    return read_files(config.netboot.tftp_root, wanted)
+
+
+def _reload(fleet: Fleet, files: dict[str, bytes]) -> None:
+    """Take the configuration as it is now, as far as that is possible; say so in the log."""
+    try:
+        config = load(fleet.config.path)
+        served = _files(config)
+        if not fleet.reload(config):
+            log.info("reload: nothing has changed")
+    except ZfsIscsiError as error:
+        log.error("reload: nothing was taken: %s", error)
+    except Exception:
+        log.exception("reload: this should not happen")
+    else:
+        files.update(served)
+
+
 def _server(app: ASGIApp, **options: Any) -> _Server:  # noqa: ANN401 - uvicorn's options
     options.setdefault("timeout_graceful_shutdown", CLOSE_TIMEOUT)
+    options.setdefault("http", "h11")  # the one that bounds what it takes by itself
     return _Server(uvicorn.Config(app, log_config=None, **options))
 
 
 async def _serve(
-    servers: list[tuple[_Server, socket.socket]], fleet: Fleet, pool: ThreadPoolExecutor
+    servers: list[tuple[_Server, list[socket.socket]]],
+    fleet: Fleet,
+    feed: Feed,
+    pool: ThreadPoolExecutor,
+    notifier: Notifier,
+    reload: Callable[[], None],
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(pool)
 
     def end() -> None:
         log.info("the service is ending")
+        notifier.stopping(fleet.config.zfsiscsi.stop_timeout + END_MARGIN)
         for server, _ in servers:
             server.should_exit = True
+        feed.close()
         for host in fleet.hosts():
             host.close()  # whoever waits for a host is told at once
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, reload)
     log.info("serving %d hosts", len(fleet.hosts()))
-    mending = asyncio.create_task(_mend(fleet))
-    await asyncio.gather(*(server.serve([listener]) for server, listener in servers))
+    notifier.ready(f"serving {len(fleet.hosts())} hosts")
+    mending = asyncio.create_task(_mend(fleet, notifier))
+    await asyncio.gather(*(server.serve(listeners) for server, listeners in servers))
     mending.cancel()
 
 
-async def _mend(fleet: Fleet) -> None:
-    while True:
-        await asyncio.sleep(MEND_EVERY)
-        await asyncio.to_thread(fleet.mend)
+async def _mend(fleet: Fleet, notifier: Notifier) -> None:
+    """Mend for ever. The watchdog is put off only after a round that went well.
+
+    So it watches the event loop and the fleet. The thread is of its own: requests that wait in all
+    the others must not look like a death.
+    """
+    loop = asyncio.get_running_loop()
+    notifier.alive()
+    with ThreadPoolExecutor(1, thread_name_prefix="mend") as thread:
+        while True:
+            await asyncio.sleep(MEND_EVERY)
+            try:
+                await loop.run_in_executor(thread, fleet.mend)
+            except Exception:
+                log.exception("what must run can't be looked at")
+            else:
+                notifier.alive()
 
 
 def _control_socket(service: str) -> socket.socket:
@@ -142,7 +207,7 @@ def _listen(address: str, port: int, what: str) -> socket.socket:
     try:
         listener.bind((address, port))
         # Nobody gets in until the fleet is open: connections wait in the queue.
-        listener.listen(128)
+        listener.listen(1024)
     except OSError as error:
         listener.close()
         raise ServeError(

@@ -7,12 +7,17 @@ import time
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
-from cuckoo_zfsiscsi.disk.reset import reset
+from cuckoo_zfsiscsi.disk.reset import grant, reset
 from cuckoo_zfsiscsi.disk.store import Disk
-from cuckoo_zfsiscsi.errors import DiskError, ZfsIscsiError
+from cuckoo_zfsiscsi.errors import DiskError, ImageError, PowerError, ZfsIscsiError
+from cuckoo_zfsiscsi.netboot.medium import Medium
+from cuckoo_zfsiscsi.netboot.script import render, render_menu
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.progress import silent
-from cuckoo_zfsiscsi.service.boot import Boot, Parts
+from cuckoo_zfsiscsi.service.boot import Boot
+from cuckoo_zfsiscsi.service.boots import to_event
+from cuckoo_zfsiscsi.service.events import Event
+from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import BootReport
 
 log = logging.getLogger(__name__)
@@ -33,7 +38,8 @@ class Steps:
         self.disk: Disk | None = None
         self.boot: Boot | None = None
         self.report: BootReport | None = None
-        self._reset_steps: dict[str, float] = {}
+        self.reset_steps: dict[str, float] = {}
+        self._medium: Medium | None = None
         self._down_s = 0.0
         self._off_at = float("-inf")
 
@@ -48,6 +54,9 @@ class Steps:
         self.parts.power.off(deadline=Deadline(seconds))
         self._off_at = time.monotonic()
         self._down_s = self._off_at - begin
+        if self._medium:
+            self._medium.remove()
+            self._medium = None
 
     def reset(self, image: str, cancel: Cancel) -> None:
         """Put a proven-clean disk in place of the dirty one.
@@ -63,11 +72,24 @@ class Steps:
             self.parts.target,
             self.config.label,
             image,
+            in_place=self.config.reset == "rollback",
             deadline=Deadline(COPY_TIMEOUT, cancel),
         )
-        self._reset_steps = done.seconds
+        self.reset_steps = done.seconds
         self._down_s += time.monotonic() - begin
         self.disk = done.disk
+        self.parts.events.note(
+            Event(
+                self.config.label,
+                "reset",
+                ok=True,
+                what="a clean disk is in place",
+                generation=done.disk.generation,
+                image=done.disk.image,
+                seconds=sum(done.seconds.values()),
+                stages=dict(done.seconds),
+            )
+        )
 
     def is_off(self, cancel: Cancel) -> bool:
         """Return whether power is off, asking only when the last proof has grown old.
@@ -94,14 +116,28 @@ class Steps:
             disk.generation,
             disk.image,
             prewarmed,
-            stages=dict(self._reset_steps),
+            stages=dict(self.reset_steps),
         )
         boot = Boot(self.config, self.parts, report)
         self.boot, self.report, self.disk = boot, report, disk
-        boot.run(disk, deadline=Deadline(self.config.boot_timeout, cancel))
+        try:
+            boot.run(disk, deadline=Deadline(self.config.boot_timeout, cancel))
+        except ZfsIscsiError as error:
+            report.stalled = report.stalled or f"failed: {error}"
+            self.note_boot(boot)
+            raise
+        self.has_recovered(report)
+        self.note_boot(boot)
+
+    def has_recovered(self, report: BootReport) -> None:
+        """Reckon the recovery time of a boot that followed a cut."""
         stages = report.stages
         if "rpc" in stages:
             report.recovery_s = self._down_s + stages["arm"] + stages["rpc"]
+
+    def note_boot(self, boot: Boot) -> None:
+        """Put a boot on record."""
+        self.parts.events.note(to_event(boot.report, boot.age))
 
     def has_image(self, image: str) -> bool:
         """Return whether the disk in place is a clone of this image's wanted version."""
@@ -119,6 +155,49 @@ class Steps:
         """
         self.parts.boots.disarm(self.config.label)
         self.parts.target.fence(self.config.label, deadline=Deadline(FENCE_TIMEOUT))
+
+    @property
+    def editing(self) -> bool:
+        """Whether the host has a draft."""
+        return self.disk is not None and self.disk.role == "draft"
+
+    def retire(self) -> None:
+        """Take the host's disks away altogether: a draft that it edited can be sealed then.
+
+        Raises:
+            TargetError, DeadlineExceededError: a session is still there, or a disk is held.
+        """
+        self.fence()
+        self.disk = None
+        self.parts.target.release(self.config.label, [], deadline=Deadline(FENCE_TIMEOUT))
+        # It has no disk: who switches it on by hand gets a menu, until cut() or edit()
+        self.parts.boots.arm(self.config.label, render_menu(self.config.label))
+
+    def edit(self, draft: Disk, cancel: Cancel, installer: str | Medium | None = None) -> None:
+        """Boot an image's draft, for people to change it. Power must be off; it is not waited for.
+
+        Raises:
+            ImageError: it is no draft any more.
+            TargetError, PowerError, DeadlineExceededError, CancelledError: not switched on.
+        """
+        if not self.is_off(cancel):
+            raise PowerError(f"{self.config.label} is on though nobody switched it on")
+        if draft not in self.parts.store.disks(self.config.label):
+            raise ImageError(
+                f"{draft.image} was sealed or deleted before {self.config.label} could boot it",
+                fix=f"zfsiscsi image edit {self.config.label} {draft.image.partition('@')[0]}",
+            )
+        deadline = Deadline(self.config.power_timeout, cancel)
+        mutual = self.config.mutual_chap
+        export = grant(self.parts.target, draft, mutual=mutual, deadline=deadline)
+        self.disk = draft
+        script = render(export, installer)
+        if isinstance(installer, Medium):
+            self._medium = installer
+            self.parts.boots.arm(self.config.label, script, installer.files)
+        else:
+            self.parts.boots.arm(self.config.label, script)
+        self.parts.power.on(deadline=deadline)
 
     def make_safe(self, *, cut: bool) -> bool:
         """After a failure: fence, and cut if asked for, as far as it goes.
@@ -139,12 +218,15 @@ class Steps:
         return off
 
     def tidy(self, cancel: Cancel) -> None:
-        """Behind the scenes: drop retired disks and keep one spare ahead.
+        """Behind the scenes: retire dirty disks and keep the next clean one ready to be swapped in.
 
         Raises:
-            DiskError, DeadlineExceededError, CancelledError: not done.
+            DiskError, TargetError, DeadlineExceededError, CancelledError: not done.
         """
-        label, store = self.config.label, self.parts.store
+        label, store, target = self.config.label, self.parts.store, self.parts.target
         deadline = Deadline(COPY_TIMEOUT, cancel)
+        keep = [disk for disk in store.disks(label) if disk.role != "draft"]
+        target.release(label, keep, deadline=deadline)
         store.discard_retired(label, deadline=deadline)
-        store.make_spare(label, self.config.snapshot, deadline=deadline, progress=silent)
+        spare = store.make_spare(label, self.config.snapshot, deadline=deadline, progress=silent)
+        target.prepare(spare, deadline=deadline)

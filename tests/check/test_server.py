@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cuckoo_zfsiscsi.check import Finding
+from cuckoo_zfsiscsi.check import Finding, server
 from cuckoo_zfsiscsi.check.server import check_server
 from tests.config.sample import edit, read
 from tests.netboot.network import Network, inside, make_network
@@ -165,3 +165,24 @@ def test_programs(
         "tgtadm": "apt install tgt",
         "tgtd": "apt install tgt",
     }
+
+
+@pytest.mark.parametrize(
+    ("dhcp", "program", "package"),
+    [("isc", "dhcpd", "isc-dhcp-server"), ("kea", "kea-dhcp4", "kea-dhcp4-server")],
+)
+def test_program_of_another_dhcp_server(
+    net: Network,
+    tmp_path: Path,
+    changes: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    dhcp: str,
+    program: str,
+    package: str,
+) -> None:
+    changes.append(("[netboot]", f"[netboot]\ndhcp = {dhcp}"))
+    assert program in " ".join(map(str, look(net, tmp_path, *changes)))
+    real = server.find_program
+    monkeypatch.setattr(server, "find_program", lambda name: real(name.replace(program, "none")))
+    (finding,) = problems(look(net, tmp_path, *changes))
+    assert (finding.where, finding.fix) == (program, f"apt install {package}")

@@ -13,13 +13,14 @@ import pytest
 import uvicorn
 
 from cuckoo_zfsiscsi.cli import run
+from cuckoo_zfsiscsi.errors import PowerError
 from cuckoo_zfsiscsi.service.api import make_api
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
 from tests.service.conftest import EXAMPLE, Make, make, world
 from tests.service.fakes import World
-from tests.service.test_api import OneHost
-from tests.service.waiting import quiet
+from tests.service.one_host import OneHost
+from tests.service.waiting import quiet, until
 
 if TYPE_CHECKING:
     from cuckoo_zfsiscsi.service.fleet import Fleet
@@ -43,7 +44,7 @@ def cli(host: Host, tmp_path: Path) -> Iterator[Cli]:
     conf = tmp_path / "zfsiscsi.conf"
     text = EXAMPLE.read_text().replace("http://127.0.0.1:8470", f"unix://{socket}")
     conf.write_text(text.replace("token_file =", "# token_file ="))
-    api = make_api(cast("Fleet", OneHost(host)), None)
+    api = make_api(cast("Fleet", OneHost(host, tmp_path)), None)
     server = uvicorn.Server(uvicorn.Config(api, uds=str(socket), log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -52,6 +53,40 @@ def cli(host: Host, tmp_path: Path) -> Iterator[Cli]:
     yield lambda *words: run(["--conf", str(conf), *words])
     server.should_exit = True
     thread.join()
+
+
+def test_runs(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("runs") == 0
+    assert "no run is on record" in capsys.readouterr().out
+    assert cli("start", "pc1", "--task", "77") == 0
+    capsys.readouterr()
+    assert cli("runs", "--task", "77", "--json") == 0
+    (run,) = json.loads(capsys.readouterr().out)
+    assert run["evidence"] == "pc1-g1"
+    assert cli("stop", "pc1") == 0
+    assert cli("runs", "--host", "pc1") == 0
+    assert "pc1-g1" in capsys.readouterr().out
+
+
+def test_history(cli: Cli, host: Host, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("start", "pc1") == 0
+    assert cli("stop", "pc1") == 0
+    quiet(host, State.CLEAN)
+    world.fail["off"] = PowerError("[bold]no answer[/bold]", fix="ping it")
+    assert cli("reset", "pc1") == 0
+    until(lambda: host.report().reason != "", "quarantined")
+    capsys.readouterr()
+    assert cli("history") == 0
+    shown = capsys.readouterr().out
+    for words in ("ready, recovery", "a clean disk is in place", "it is (fake://)"):
+        assert words in shown
+    assert "[bold]no answer[/bold]" in shown, "a BMC's words are no markup"
+    assert cli("history", "pc1", "--kind", "boot", "--json") == 0
+    (boot,) = json.loads(capsys.readouterr().out)
+    assert (boot["host"], boot["ok"], boot["generation"]) == ("pc1", True, 1)
+    assert cli("history", "pc2") == 0
+    assert "nothing is on record" in capsys.readouterr().out
+    assert cli("history", "--kind", "nonsense") == 2
 
 
 def test_hosts(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +125,16 @@ def test_reset_and_maintenance(cli: Cli, host: Host) -> None:
     quiet(host, State.MAINTENANCE)
     assert cli("maintenance", "pc1", "off", "--json") == 0
     quiet(host, State.CLEAN)
+
+
+def test_edit(cli: Cli, host: Host, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("image", "edit", "pc1", "win10") == 0
+    said = capsys.readouterr().out
+    assert "zfsiscsi maintenance pc1 off" in said
+    assert "zfsiscsi image seal win10" in said
+    until(lambda: world.is_up, "booted from the draft")
+    assert cli("image", "edit", "pc1", "win10", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["label"] == "pc1"
 
 
 def test_errors_have_a_fix(

@@ -88,7 +88,7 @@ def test_the_configuration_chooses_the_drivers(conf: Path, tmp_path: Path) -> No
 def test_imports_and_seals(cli: Cli, source: Path, tmp_path: Path) -> None:
     code, out, err = cli("import", "win10", source)
     assert code == 0
-    assert out.startswith("win10@1: 5.2 MB, sealed, SHA-256 ")
+    assert out.startswith("win10@1: 5.2 MB, sealed, digest ")
     assert "import disk.raw" in err
     assert "seal win10@1" in err
     raw = tmp_path / "store/images/win10/1.raw"

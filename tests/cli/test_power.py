@@ -43,6 +43,7 @@ power = {power}
 power_password_file = {folder}/password
 power_timeout = {timeout}
 power_interval = 0.1
+power_signs = off
 """
 NOBODY = "http://127.0.0.1:9"
 """Discard: nothing listens there."""
@@ -72,9 +73,16 @@ class Service(http.server.BaseHTTPRequestHandler):
     answer: dict[str, Any] = {"host": "pc1", "power": "on"}  # noqa: RUF012
     seen: list[Any] = []  # noqa: RUF012
 
+    after_maintenance: dict[str, Any] = {}  # noqa: RUF012
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.seen.append((self.path, self.headers["Authorization"], body))
+        if self.path.endswith("/maintenance"):
+            type(self).answer = self.after_maintenance
+        self.do_GET()
+
+    def do_GET(self) -> None:
         text = json.dumps(self.answer).encode()
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(text)))
@@ -181,6 +189,58 @@ def test_says_off_and_stays_on(
     bmc.fault("stays_on")
     assert run(["--conf", conf(tmp_path, bmc, timeout=2), "power", "pc1", "off"]) == 1
     assert "says it switched off but is still on" in capsys.readouterr().err
+
+
+def test_cycle(bmc: Bmc, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = conf(tmp_path, bmc)
+    assert run(["--conf", path, "power", "pc1", "cycle"]) == 0
+    assert capsys.readouterr().out == "pc1: power is on\n"
+    switched = [what for _, what in bmc.commands() if what.startswith("set")]
+    assert switched == ["set power 0", "set power 1"]
+    assert run(["--conf", path, "power", "pc1", "cycle", "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert [(step["step"], step["power"]) for step in steps] == [("off", "off"), ("on", "on")]
+
+
+def test_test(bmc: Bmc, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--conf", conf(tmp_path, bmc), "power", "pc1", "test"]) == 0
+    *steps, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in steps] == ["off", "on", "off"]
+    assert all(f"ipmi://127.0.0.1:{bmc.port}: the device says" in line for line in steps)
+    assert last == "pc1: power is off"
+
+
+def test_test_of_a_device_that_lies(
+    bmc: Bmc, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bmc.power = "1"
+    bmc.fault("stays_on")
+    assert run(["--conf", conf(tmp_path, bmc, timeout=2), "power", "pc1", "test"]) == 1
+    assert "says it switched off but is still on" in capsys.readouterr().err
+
+
+def test_test_takes_the_host_out_of_service(
+    bmc: Bmc,
+    tmp_path: Path,
+    service: tuple[str, type[Service]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url, handler = service
+    proof = {"peer": "ipmi://bmc", "proof": "the device says so", "seconds": 1.25}
+    handler.answer = {"host": "pc1", "power": "off", "state": "clean", "reason": "", **proof}
+    handler.after_maintenance = {**handler.answer, "state": "maintenance"}
+    assert run(["--conf", conf(tmp_path, bmc, url), "power", "pc1", "test"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("1.2 s  ipmi://bmc: the device says so\n") == 3
+    asked = [(path.rpartition("/")[2], body) for path, _, body in handler.seen]
+    assert asked == [
+        ("maintenance", {"on": True}),
+        ("power", {"action": "off"}),
+        ("power", {"action": "on"}),
+        ("power", {"action": "off"}),
+        ("maintenance", {"on": False}),
+    ]
+    assert bmc.commands() == []
 
 
 def test_unknown_host_and_action(

@@ -12,6 +12,7 @@ from cuckoo_zfsiscsi.config.base import Section
 from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.load import FIXED
 from cuckoo_zfsiscsi.config.manual import render, written
+from cuckoo_zfsiscsi.config.networks import Network
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "conf" / "zfsiscsi.conf"
@@ -47,7 +48,7 @@ def test_commented_keys_show_the_default_or_an_example(section: str) -> None:
 
 def test_the_example_is_valid() -> None:
     (host,) = load(EXAMPLE, environ={}).hosts
-    assert host.power.scheme == "ipmi"
+    assert host.power[0][0].scheme == "ipmi"
     assert host.firmware == "bios"
     active = {key for is_active, key, _ in keys()["pc1"] if is_active}
     assert {"power", "firmware"} <= active
@@ -59,9 +60,28 @@ def test_the_example_with_all_keys_active_is_valid(tmp_path: Path) -> None:
     assert load(path, environ={}).host("pc1").boot_file == "snponly.efi"
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+def test_the_example_with_another_network_is_valid(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text()
+    start = text.index("#   [network:vlan20]")
+    end = text.index("\n\n", start)
+    section = re.sub(r"(?m)^#   ", "", text[start:end])
+    assert re.findall(r"(?m)^(\w+) = ", section) == list(Network.keys())
+    text = text[:start] + section + text[end:]
+    text = text.replace("# network = netboot", "network = vlan20").replace(
+        "10.99.0.11", "10.99.20.9"
+    )
+    path = tmp_path / "zfsiscsi.conf"
+    path.write_text(text)
+    config = load(path, environ={})
+    main, vlan20 = config.networks
+    assert config.network_of(config.hosts[0]) == vlan20
+    assert (main.name, main.interface, vlan20.interface) == ("netboot", "br-lab", "vlan20")
+    assert [str(one.portal_ip) for one in config.networks] == ["10.99.0.1", "10.99.20.1"]
+
+
+@pytest.mark.parametrize("section", [*SECTIONS, "network:vlan20"])
 def test_every_key_is_described(section: str) -> None:
-    for key, info in SECTIONS[section].keys().items():
+    for key, info in SECTIONS.get(section, Network).keys().items():
         assert info.description, key
         assert info.description.endswith("."), key
         assert info.examples, key

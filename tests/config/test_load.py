@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from ipaddress import IPv4Address, IPv4Interface, IPv6Network
 from pathlib import Path
@@ -11,6 +12,8 @@ from cuckoo_zfsiscsi.config import InvalidConfigError, load
 from cuckoo_zfsiscsi.errors import ConfigError, UnknownHostError
 from tests.config.sample import GOOD, SECRET, edit, mistakes, read
 from tests.config.typos import TYPOS
+
+EXAMPLE = Path(__file__).parents[2] / "conf" / "zfsiscsi.conf"
 
 
 def test_everything_is_typed(tmp_path: Path) -> None:
@@ -32,7 +35,7 @@ def test_everything_is_typed(tmp_path: Path) -> None:
     assert (first.tags, second.tags) == (("win10", "x64"), ())
     assert first.ready == ("rpc", "agent")
     assert (first.firmware, first.reset_on, first.prewarm) == ("bios", "start", False)
-    assert (second.snapshot, second.power.host) == ("debian@3", "10.98.0.12")
+    assert (second.snapshot, second.power[0][0].host) == ("debian@3", "10.98.0.12")
     assert (first.rpc_port, first.agent_port) == (135, 8000)
     assert (first.boot_timeout, first.power_timeout, first.power_interval) == (180.0, 60.0, 1.0)
 
@@ -153,9 +156,9 @@ def test_long_values_are_cut(tmp_path: Path) -> None:
 def test_outlets_of_one_device(tmp_path: Path) -> None:
     one, two = "ipmi://admin@10.98.0.11?outlet=1", "ipmi://admin@10.98.0.11?outlet=2"
     text = edit(("ipmi://admin@10.98.0.11", one), ("ipmi://admin@10.98.0.12", two))
-    assert str(read(tmp_path, text).host("pc2").power) == two
+    assert str(read(tmp_path, text).host("pc2").power[0][0]) == two
     ports = edit(("10.98.0.11", "127.0.0.1:6231"), ("10.98.0.12", "127.0.0.1:6232"))
-    assert read(tmp_path, ports).host("pc2").power.port == 6232
+    assert read(tmp_path, ports).host("pc2").power[0][0].port == 6232
 
 
 def test_two_sections_misspelt(tmp_path: Path) -> None:
@@ -196,3 +199,18 @@ def test_byte_order_mark(tmp_path: Path) -> None:
         load(path, environ={})
     subprocess.run(caught.value.fix, shell=True, check=True)  # noqa: S602 - the fix must work
     assert load(path, environ={}).hosts
+
+
+def test_a_host_that_is_reset_at_each_boot_needs_no_power(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text().replace("# reset_on = start", "reset_on = boot")
+    text = re.sub(r"(?m)^power\w* = .*$", "", text)
+    path = tmp_path / "zfsiscsi.conf"
+    path.write_text(text)
+    (host,) = load(path, environ={}).hosts
+    assert (host.reset_on, host.power_urls) == ("boot", ())
+    path.write_text(text.replace("reset_on = boot", "reset_on = boot\nprewarm = yes"))
+    with pytest.raises(ConfigError, match="no meaning with reset_on = boot"):
+        load(path, environ={})
+    path.write_text(text.replace("reset_on = boot", "reset_on = start"))
+    with pytest.raises(ConfigError, match="power: must be set"):
+        load(path, environ={})

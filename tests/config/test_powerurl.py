@@ -36,6 +36,40 @@ def test_scheme_with_a_transport() -> None:
     assert PowerUrl.parse("ipmi+x://h").scheme == "ipmi+x"
 
 
+def test_without_an_address() -> None:
+    bare = PowerUrl.parse("wol")
+    assert (bare.scheme, bare.host, str(bare)) == ("wol", "", "wol")
+    program = PowerUrl.parse("command:///usr/local/bin/relay?args=--board+2")
+    assert (program.host, program.path) == ("", "/usr/local/bin/relay")
+    assert program.options == {"args": "--board 2"}
+    assert PowerUrl.parse(str(program)) == program
+    assert str(PowerUrl.parse("wol:?raw=no")) == "wol://?raw=no"
+
+
+def test_password_file_of_one_device() -> None:
+    url = PowerUrl.parse("ipmi://a@h?password_file=/etc/zfsiscsi/pdu.password")
+    assert str(url.password_file) == "/etc/zfsiscsi/pdu.password"
+    assert PowerUrl.parse("ipmi://a@h").password_file is None
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ("ipmi://h", "ipmi://a@H:623", True),
+        ("ipmi://h:1", "ipmi://h:2", False),
+        ("pdu+x://h?outlet=1", "pdu+x://h?outlet=2", False),
+        ("redfish://h?system=1", "redfish://h?system=2", False),
+        ("wol", "wol", False),
+        ("wol://10.99.0.255", "wol://10.99.0.255", False),
+        ("wol://h?mac=00:11:22:33:44:55", "wol://h?mac=00:11:22:33:44:55", True),
+        ("command:///x?args=1", "command:///x?args=1", True),
+        ("command:///x?args=1", "command:///x?args=2", False),
+    ],
+)
+def test_same_outlet(one: str, two: str, same: bool) -> None:
+    assert PowerUrl.parse(one).same_outlet(PowerUrl.parse(two)) is same
+
+
 @given(
     st.none() | words,
     st.sampled_from(["10.0.0.1", "bmc-1.lab", "fd99::1"]),
@@ -53,7 +87,9 @@ def test_round_trip(user: str | None, host: str, port: int | None, options: dict
     "text",
     [
         "", "ipmi", "ipmi:", "ipmi://", "//h", "ipmi://h:x", "ipmi://h:0", "ipmi://[h", "ipmi://h/1",
-        "ipmi://h#1", "ipmi://-h", "ipmi://a b", "ipmi://h?a", "ipmi://h?a=1&a=2", "ipmi://@", "zzz://h",
+        "ipmi://h#1", "ipmi:///p", "wol://h/1", "command:///a b", "command:///../x?", "wol:", "wol://",
+        "ipmi?a=1", "command:/x;y",
+        "ipmi://-h", "ipmi://a b", "ipmi://h?a", "ipmi://h?a=1&a=2", "ipmi://@", "zzz://h",
     ],
 )  # fmt: skip
 def test_no_power_url(text: str) -> None:

@@ -8,6 +8,8 @@ from tests.config.sample import SECRET
 
 SAFE_FILE = "power_password_file = /etc/zfsiscsi/pc1.password"
 
+VLAN = "interface = br-v\naddress = 10.99.20.1/24\n"
+
 # name: (change of the good file, section, key, words of the reason, words of the fix)
 TYPOS: dict[str, tuple[tuple[str, str], str, str, str, str]] = {
     "unknown key": (("platform = windows", "pltform = windows"), "pc1", "pltform", "no key", "platform"),
@@ -58,6 +60,15 @@ TYPOS: dict[str, tuple[tuple[str, str], str, str, str, str]] = {
     "power without a scheme": (("ipmi://admin@10.98.0.11", "10.98.0.11"), "pc1", "power", "not a URL", "ipmi://"),
     "power of no driver": (("ipmi://admin@10.98.0.11", "ipmy://10.98.0.11"), "pc1", "power", "no power driver ipmy", "ipmi"),
     "power outlet of another": (("ipmi://admin@10.98.0.12", "ipmi://root@10.98.0.11:623"), "pc2", "power", "power of pc1", "outlet"),
+    "second power outlet of another": (("ipmi://admin@10.98.0.12", "wol, ipmi://a@10.98.0.13 and ipmi://b@10.98.0.11"), "pc2", "power", "power of pc1", "outlet"),
+    "second power is not right": (("ipmi://admin@10.98.0.11", "ipmi://admin@10.98.0.11, ipmy://h"), "pc1", "power", "item 2: there is no power driver ipmy", "ipmi"),
+    "power twice": (("ipmi://admin@10.98.0.11", "ipmi://a@h, ipmi://a@h"), "pc1", "power", "is there twice", "remove"),
+    "power missing": (("power = ipmi://admin@10.98.0.11\n", "power_on = wol\n"), "pc1", "power", "must be set", "power = ipmi"),
+    "power sign": (("arch = x64", "arch = x64\npower_signs = smell"), "pc1", "power_signs", "smell: must be", "rpc"),
+    "password in the second URL": (("ipmi://admin@10.98.0.11", f"wol, ipmi://a:{SECRET}@h, ipmi://b@h"), "pc1", "power", "item 2: a password in clear text", SAFE_FILE),
+    "password in the first URL": (("ipmi://admin@10.98.0.11", f"ipmi://a:{SECRET}@h, wol"), "pc1", "power", "item 1: a password in clear text", SAFE_FILE),
+    "password with a comma": (("ipmi://admin@10.98.0.11", f"ipmi://a:x,{SECRET}@h"), "pc1", "power", "item 1: is not a URL", "power = ipmi"),
+    "password_file in a URL": (("ipmi://admin@10.98.0.11", f"ipmi://a@h?password_file={SECRET}"), "pc1", "power", "no absolute path", "/etc/zfsiscsi"),
     "password in the URL": (("ipmi://admin@", f"ipmi://admin:{SECRET}@"), "pc1", "power", "clear text", SAFE_FILE),
     "password in an option": (("admin@10.98.0.11", f"admin@10.98.0.11?password={SECRET}"), "pc1", "power", "clear text", "power_password_file"),
     "password in clear text": ((SAFE_FILE, f"power_password = {SECRET}"), "pc1", "power_password", "clear text", SAFE_FILE),
@@ -75,8 +86,29 @@ TYPOS: dict[str, tuple[tuple[str, str], str, str, str, str]] = {
     "portal": (("portal = 10.99.0.1", "portal = 0.0.0.0"), "storage", "portal", "one machine", "portal = "),
     "iqn": (("iqn.2026-01", "iqn.2026-13"), "storage", "iqn", "iSCSI name", "iqn = iqn."),
     "iqn in upper case": (("org.example", "org.Example"), "storage", "iqn", "lower case", "iqn = iqn."),
-    "store": (("[netboot]", "store = zfs\n[netboot]"), "storage", "store", "must be 'file'", "file"),
+    "store": (("[netboot]", "store = zsf\n[netboot]"), "storage", "store", "must be 'file' or 'zfs'", "zfs"),
+    "no pool": (("[netboot]", "store = zfs\ntarget = lio\n[netboot]"), "storage", "pool", "must be set", "pool = tank"),
+    "pool": (("[netboot]", "store = zfs\ntarget = lio\npool = /dev/sdb\n[netboot]"), "storage", "pool", "not a ZFS pool", "pool = tank"),
+    "files by lio": (("[netboot]", "target = lio\n[netboot]"), "storage", "target", "can't export", "target = tgt"),
+    "pool by tgt": (("[netboot]", "store = zfs\npool = tank\ntarget = tgt\n[netboot]"), "storage", "target", "can't export", "target = lio"),
+    "target left out": (("[netboot]", "store = zfs\npool = tank\n[netboot]"), "storage", "target", "can't export", "target = lio"),
+    "disk_model": (("arch = x64", "arch = x64\ndisk_model = Samsung SSD 870 EVO"), "pc1", "disk_model", "", "Samsung SSD 870"),
+    "disk_vendor": (("arch = x64", "arch = x64\ndisk_vendor = Süß"), "pc1", "disk_vendor", "ASCII", "ATA"),
     "tftp_root": (("address = ", "tftp_root = /srv/my files\naddress = "), "netboot", "tftp_root", "dnsmasq", "/usr/lib/ipxe"),
     "boot_file": (("arch = x64", "arch = x64\nboot_file = ../snponly.efi"), "pc1", "boot_file", "inside tftp_root", "snponly"),
+    "network misspelt": (("arch = x64", "arch = x64\nnetwork = netbot"), "pc1", "network", "no such network", "network = netboot"),
+    "network without section": (("arch = x64", "arch = x64\nnetwork = vlan20"), "pc1", "network", "no such network", "add a section [network:vlan20]"),
+    "network's name": (("arch = x64", "arch = x64\nnetwork = VLAN 20"), "pc1", "network", "1 to 63", "vlan-20"),
+    "section of a network misspelt": (("[pc1]", f"[netwrok:v]\n{VLAN}[pc1]"), "netwrok:v", "", "unknown", "did you mean [network:v]?"),
+    "section of a network without name": (("[pc1]", f"[network:]\n{VLAN}[pc1]"), "network:", "", "1 to 63", "vlan20"),
+    "section of a network with the main one's name": (("[pc1]", f"[network:netboot]\n{VLAN}[pc1]"), "network:netboot", "", "is the network of [netboot]", "vlan20"),
+    "network without address": (("[pc1]", "[network:v]\ninterface = br-v\n[pc1]"), "network:v", "address", "missing", "10.99.20.1/24"),
+    "stranger of a network's key": (("[pc1]", f"[network:v]\n{VLAN}boot_port = 80\n[pc1]"), "network:v", "boot_port", "no key", "portal"),
+    "network on another's interface": (("[pc1]", f"[network:v]\n{VLAN}[pc1]".replace("br-v", "br-lab")), "network:v", "interface", "interface of [netboot] too", "its own"),
+    "network that overlaps": (("[pc1]", f"[network:v]\n{VLAN}[pc1]".replace("10.99.20.1/24", "10.99.1.1/16")), "network:v", "address", "overlaps 10.99.0.0/24", "of its own"),
+    "network with another's ra_prefix": (("[pc1]", f"[network:v]\n{VLAN}ra_prefix = fd99:0:0:1::/64\n[pc1]"), "network:v", "ra_prefix", "of [netboot] too", "its own"),
+    "ip outside of its network": (("[pc1]\n", f"[network:v]\n{VLAN}[pc1]\nnetwork = v\n"), "pc1", "ip", "outside 10.99.20.0/24, the network of network:v.address", "10.99.20.0/24"),
+    "ip of another network's portal": (("[pc1]", f"[network:v]\n{VLAN}portal = 10.99.0.11\n[pc1]"), "pc1", "ip", "server's own address (network:v.portal)", "another"),
+    "several networks of the paper": (("[pc1]", f"dhcp = paper\n[network:v]\n{VLAN}[pc1]"), "netboot", "dhcp", "one network", "dhcp = dnsmasq"),
     "name that is taken": (("machines = pc1,pc2", "machines = pc1,pc2,refresh"), "zfsiscsi", "machines", "taken", "pc-refresh"),
 }  # fmt: skip

@@ -11,8 +11,8 @@ from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service import worker
-from cuckoo_zfsiscsi.service.boot import Parts, Probe
 from cuckoo_zfsiscsi.service.host import Host
+from cuckoo_zfsiscsi.service.parts import Parts, Probe
 from tests.service.fakes import (
     FakeBoots,
     FakePower,
@@ -39,7 +39,7 @@ def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     monkeypatch.setattr(worker, "RETRY_FIRST", 0.05)
     made: list[Host] = []
 
-    def make_host(**keys: object) -> Host:
+    def make_host(*, begin: bool = True, **keys: object) -> Host:
         config: HostConfig = load(EXAMPLE).hosts[0]
         keys = {"boot_timeout": 2.0, "power_timeout": 0.5, "prewarm": False, **keys}
         config = config.model_copy(update={"snapshot": "win10", **keys})
@@ -53,7 +53,8 @@ def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         )
         host = Host(config, parts, lambda job: job())
         made.append(host)
-        host.open()
+        if begin:
+            host.open()
         return host
 
     yield make_host

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.disk.store import Disk, Image
+from cuckoo_zfsiscsi.disk.store import Disk, Evidence, Image, Space
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
 from cuckoo_zfsiscsi.errors import ImageError, UnprovenDiskError, ZfsIscsiError
-from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.power import PowerState, Proof
 from cuckoo_zfsiscsi.progress import Progress
 from cuckoo_zfsiscsi.readiness import Answer
 
@@ -26,9 +27,12 @@ class World:
     export: Export | None = None
     session: Session | None = None
     script: str | None = None
+    files: dict[str, Path] = field(default_factory=dict)
     boots: bool = True
     """The machine comes up when it is switched on and armed."""
     answers: set[str] = field(default_factory=lambda: {"rpc", "agent"})
+    hot: bool = False
+    """Its disk is reset at its boot, with power on."""
     spontaneous: bool = False
     """The guest answers though it never logged in to its disk."""
     fail: dict[str, ZfsIscsiError] = field(default_factory=dict)
@@ -38,7 +42,9 @@ class World:
     images: set[str] = field(default_factory=lambda: {"win10@1"})
     generation: int = 0
     tainted: set[int] = field(default_factory=set)
+    drafts: list[Disk] = field(default_factory=list)
     spare: bool = False
+    kept: list[Evidence] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def act(self, name: str, deadline: Deadline | None = None) -> None:
@@ -71,15 +77,17 @@ class FakePower:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def on(self, *, deadline: Deadline) -> None:
+    def on(self, *, deadline: Deadline) -> Proof:
         self.world.act("on", deadline)
         self.world.switch_on()
+        return Proof(PowerState.ON, "fake://", "it is", 0.0)
 
-    def off(self, *, deadline: Deadline) -> None:
+    def off(self, *, deadline: Deadline) -> Proof:
         self.world.act("off", deadline)
         self.world.switch_off()
         while self.world.power is PowerState.ON:
             deadline.sleep(0.01, "power off")
+        return Proof(PowerState.OFF, "fake://", "it is", 0.0)
 
     def status(self, *, deadline: Deadline) -> PowerState:
         self.world.act("status", deadline)
@@ -114,6 +122,19 @@ class FakeStore:
     def delete_image(self, ref: str) -> None:
         raise NotImplementedError
 
+    def users(self, ref: str) -> list[str]:
+        raise NotImplementedError
+
+    def rollback_image(self, ref: str) -> Image:
+        raise NotImplementedError
+
+    def edit_image(self, host: str, name: str, *, deadline: Deadline) -> Disk:
+        self.world.act("edit", deadline)
+        self.world.generation += 1
+        draft = Disk(host, self.world.generation, f"{name}@2", Path("/dev/null"), "draft")
+        self.world.drafts.append(draft)
+        return draft
+
     def current(self, host: str) -> Disk | None:
         raise NotImplementedError
 
@@ -124,13 +145,16 @@ class FakeStore:
 
     def swap(self, host: str, image: str, *, deadline: Deadline) -> Disk:
         self.world.act("swap", deadline)
-        assert self.world.power is PowerState.OFF, "reset with power on"
+        assert self.world.hot or self.world.power is PowerState.OFF, "reset with power on"
         assert self.world.session is None, "reset under a live session"
         assert self.world.export is None, "reset of an exported disk"
         self.world.generation += 1
         self.world.spare = False
         ref = self.find_image(image).ref
         return Disk(host, self.world.generation, ref, Path("/dev/null"), "current")
+
+    def begin_swap(self, host: str, image: str, *, deadline: Deadline) -> Callable[[], Disk]:
+        return partial(self.swap, host, image, deadline=deadline)
 
     def prove(self, disk: Disk, *, deadline: Deadline) -> None:
         self.world.act("prove", deadline)
@@ -141,9 +165,27 @@ class FakeStore:
         self.world.act("taint")
         self.world.tainted.add(disk.generation)
 
+    def disks(self, host: str) -> list[Disk]:
+        return [draft for draft in self.world.drafts if draft.host == host]
+
+    def rollback(self, host: str, image: str, *, deadline: Deadline) -> Disk:
+        self.world.act("rollback")
+        return self.swap(host, image, deadline=deadline)
+
     def discard_retired(self, host: str, *, deadline: Deadline) -> int:
         self.world.act("discard", deadline)
         return 0
+
+    def spares(self, host: str) -> int:
+        return int(self.world.spare)
+
+    def space(self, *, deadline: Deadline) -> Space:
+        self.world.act("space", deadline)
+        return Space(100 << 30, 40 << 30)
+
+    def kept(self, *, deadline: Deadline) -> list[Evidence]:
+        self.world.act("kept", deadline)
+        return self.world.kept
 
     @staticmethod
     def _image(ref: str) -> Image:
@@ -168,11 +210,18 @@ class FakeTarget:
 
     def export(self, disk: Disk, credentials: Credentials, *, deadline: Deadline) -> Export:
         self.world.act("export", deadline)
-        assert disk.generation in self.world.tainted, "exported before it was tainted"
+        tainted = disk.generation in self.world.tainted
+        assert disk.role == "draft" or tainted, "exported before it was tainted"
         self.world.export = Export(
             "10.99.0.1", 3260, f"iqn.2017-10.lab:{disk.host}", 1, credentials
         )
         return self.world.export
+
+    def prepare(self, disk: Disk, *, deadline: Deadline) -> None:
+        self.world.act("prepare", deadline)
+
+    def release(self, host: str, keep: Collection[Disk], *, deadline: Deadline) -> None:
+        self.world.act("release", deadline)
 
     def sessions(self, host: str) -> list[Session]:
         self.world.act("sessions")
@@ -183,14 +232,14 @@ class FakeBoots:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def arm(self, label: str, script: str) -> None:
+    def arm(self, label: str, script: str, files: Mapping[str, Path] | None = None) -> None:
         self.world.act("arm")
         assert self.world.power is PowerState.OFF, "armed with power on"
-        self.world.script = script
+        self.world.script, self.world.files = script, dict(files or {})
 
     def disarm(self, label: str) -> None:
         self.world.act("disarm")
-        self.world.script = None
+        self.world.script, self.world.files = None, {}
 
 
 def fake_probe(world: World, name: str) -> Callable[[Deadline], Answer]:

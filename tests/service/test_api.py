@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
 
-from cuckoo_zfsiscsi.config import Config, load
-from cuckoo_zfsiscsi.errors import UnknownHostError
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service.api import make_api
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
-from tests.service.conftest import EXAMPLE, Make
+from tests.service.conftest import Make
 from tests.service.fakes import World
-from tests.service.waiting import quiet, wait_for
+from tests.service.one_host import OneHost
+from tests.service.waiting import quiet, until, wait_for
 
 if TYPE_CHECKING:
     from cuckoo_zfsiscsi.service.fleet import Fleet
@@ -25,30 +26,14 @@ TOKEN = "a token of the test"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
-class OneHost:
-    """What the API needs of a fleet."""
-
-    def __init__(self, host: Host) -> None:
-        self.config: Config = load(EXAMPLE)
-        self._host = host
-
-    def hosts(self) -> list[Host]:
-        return [self._host]
-
-    def host(self, label: str) -> Host:
-        if label != self._host.config.label:
-            raise UnknownHostError(f"no host {label!r} here", fix="zfsiscsi hosts")
-        return self._host
-
-
 @pytest.fixture
 def host(make: Make) -> Host:
     return make()
 
 
 @pytest.fixture
-def client(host: Host) -> TestClient:
-    return TestClient(make_api(cast("Fleet", OneHost(host)), TOKEN), headers=BEARER)
+def client(host: Host, tmp_path: Path) -> TestClient:
+    return TestClient(make_api(cast("Fleet", OneHost(host, tmp_path)), TOKEN), headers=BEARER)
 
 
 def post(client: TestClient, verb: str, **body: Any) -> Any:
@@ -80,6 +65,28 @@ def test_hosts(client: TestClient, host: Host) -> None:
     }.items() <= shown[0].items()
 
 
+def test_what_cape_is_told(client: TestClient) -> None:
+    """All that CAPE needs, and nothing of power or netboot."""
+    told = client.get("/v1/cape").json()
+    assert told == {
+        "interface": "br-lab",
+        "networks": [{"network": "10.99.0.0/24", "portal": "10.99.0.1", "hosts": ["pc1"]}],
+        "portal_port": 3260,
+        "start_timeout": 300.0,
+        "stop_timeout": 60.0,
+        "hosts": [
+            {
+                "label": "pc1",
+                "platform": "windows",
+                "ip": "10.99.0.11",
+                "arch": "x64",
+                "tags": "win10,x64",
+                "snapshot": "win10",
+            }
+        ],
+    }
+
+
 def test_start_and_stop(client: TestClient, world: World) -> None:
     report = post(client, "start", timeout=5, task="7").json()
     assert {"host": "pc1", "generation": 1, "image": "win10@1", "ready": True}.items() <= (
@@ -93,6 +100,47 @@ def test_start_and_stop(client: TestClient, world: World) -> None:
     check_problem(post(client, "start"), 409, "has a run", "zfsiscsi stop pc1")
     assert post(client, "stop").json()["run"] is False
     assert world.power is PowerState.OFF
+
+
+def test_runs(host: Host, world: World, tmp_path: Path) -> None:
+    fleet = OneHost(host, tmp_path)
+    client = TestClient(make_api(cast("Fleet", fleet), None))
+    for task in ("7", "8"):
+        assert post(client, "start", task=task).status_code == 200
+        assert post(client, "stop").status_code == 200
+    world.boots = False
+    post(client, "start", timeout=0.1, task="9")
+    assert [run["task"] for run in client.get("/v1/runs").json()] == ["8", "7"]
+    (run,) = client.get("/v1/runs?task=7").json()
+    assert (run["host"], run["generation"], run["evidence"]) == ("pc1", 1, "pc1-g1")
+    assert run["ended"] >= run["began"]
+    check_problem(client.get("/v1/runs?limit=0"), 422, "limit")
+
+
+def test_history(client: TestClient, host: Host, world: World) -> None:
+    assert post(client, "start", task="7").status_code == 200
+    assert post(client, "stop").status_code == 200
+    quiet(host, State.CLEAN)
+    kinds = [event["kind"] for event in client.get("/v1/history").json()]
+    assert kinds[:4] == ["reset", "power", "boot", "power"]
+    (boot,) = client.get("/v1/history?kind=boot&host=pc1").json()
+    assert (boot["ok"], boot["generation"], boot["image"]) == (True, 1, "win10@1")
+    assert {"fence", "arm", "login", "rpc", "agent", "recovery"} <= set(boot["stages"])
+    assert client.get("/v1/history?host=pc2").json() == []
+    world.boots = False
+    post(client, "start", timeout=0.1)
+    until(
+        lambda: not client.get("/v1/history?kind=boot&limit=1").json()[0]["ok"],
+        "a boot that was given up is on record",
+    )
+    check_problem(client.get("/v1/history?kind=nonsense"), 422, "kind")
+
+
+def test_metrics(client: TestClient, host: Host) -> None:
+    quiet(host, State.CLEAN)
+    told = client.get("/metrics")
+    assert told.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'zfsiscsi_host_state{host="pc1",state="clean"} 1.0' in told.text
 
 
 def test_start_times_out(client: TestClient, host: Host, world: World) -> None:
@@ -124,9 +172,15 @@ def test_stop_that_takes_too_long(client: TestClient, host: Host, world: World) 
     post(client, "start")
     hold = threading.Event()
     world.before["off"] = lambda: hold.wait(10)
-    check_problem(post(client, "stop", timeout=0.1), 504, "not yet proved off")
+    began = time.monotonic()
+    check_problem(post(client, "stop", timeout=0.1), 503, "quarantined", "not yet proved off")
+    assert time.monotonic() - began < 1
+    check_problem(post(client, "start"), 503, "quarantined", "not yet proved off")
+    world.before.clear()
     hold.set()
-    quiet(host, State.QUARANTINED)
+    quiet(host, State.CLEAN)
+    assert world.journal.count("on") == 1, "it was only late: no boot has to show that it works"
+    assert post(client, "start").status_code == 200
 
 
 def test_reset_and_maintenance(client: TestClient, host: Host) -> None:
@@ -136,8 +190,24 @@ def test_reset_and_maintenance(client: TestClient, host: Host) -> None:
     assert post(client, "maintenance", on=True).status_code == 200
     quiet(host, State.MAINTENANCE)
     check_problem(post(client, "start"), 409, "zfsiscsi maintenance pc1 off")
-    assert post(client, "power", action="on").json() == {"host": "pc1", "power": "on"}
-    assert post(client, "power", action="status").json() == {"host": "pc1", "power": "on"}
+    done = post(client, "power", action="on").json()
+    told = {"host": "pc1", "power": "on", "peer": "fake://", "proof": "it is"}
+    assert told.items() <= done.items()
+    state = post(client, "power", action="status").json()
+    assert (state["host"], state["power"]) == ("pc1", "on")
+
+
+def test_edit(client: TestClient, host: Host, world: World) -> None:
+    quiet(host, State.CLEAN)
+    assert post(client, "edit", image="win10").status_code == 200
+    until(lambda: world.is_up, "booted from the draft")
+    assert client.get("/v1/hosts/pc1").json()["image"] == "win10@2"
+    check_problem(post(client, "edit"), 422, "body")
+    evil = "http://x/y\nreboot"
+    check_problem(post(client, "edit", image="win10", installer=evil), 422, "installer")
+    check_problem(post(client, "edit", image="win10", medium="../store"), 422, "medium")
+    unknown = post(client, "edit", image="win10", medium="0123456789abcdef")
+    check_problem(unknown, 500, "nothing is prepared", "zfsiscsi image install")
 
 
 def test_power_of_a_host_in_service(client: TestClient, host: Host) -> None:
@@ -160,15 +230,37 @@ def test_unknown_things(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN[:-1]])
-def test_token(host: Host, header: str) -> None:
-    client = TestClient(make_api(cast("Fleet", OneHost(host)), TOKEN))
+def test_token(host: Host, header: str, tmp_path: Path) -> None:
+    client = TestClient(make_api(cast("Fleet", OneHost(host, tmp_path)), TOKEN))
     headers = {"Authorization": header} if header else {}
-    for path in ("/v1/hosts", "/v1/hosts/pc1", "/nothing"):
+    for path in ("/v1/hosts", "/v1/hosts/pc1", "/v1/history", "/metrics", "/nothing"):
         check_problem(client.get(path, headers=headers), 401, "token")
     assert client.get("/openapi.json").status_code == 200
-    assert client.get("/docs").status_code == 200
 
 
-def test_a_unix_socket_needs_no_token(host: Host) -> None:
-    client = TestClient(make_api(cast("Fleet", OneHost(host)), None))
+def test_pages_in_a_browser_are_refused(client: TestClient) -> None:
+    """A browser names the page that a request comes from; no client of ours does."""
+    answer = client.post("/v1/hosts/pc1/reset", headers={"Origin": "http://localhost"})
+    check_problem(answer, 403, "dashboard")
+
+
+def test_a_unix_socket_needs_no_token(host: Host, tmp_path: Path) -> None:
+    client = TestClient(make_api(cast("Fleet", OneHost(host, tmp_path)), None))
     assert client.get("/v1/hosts").status_code == 200
+
+
+def test_boots(client: TestClient, host: Host, world: World) -> None:
+    assert post(client, "start", task="7").status_code == 200
+    world.boots = False
+    post(client, "stop")
+    quiet(host, State.CLEAN)
+    (boot,) = client.get("/v1/hosts/pc1/boots").json()
+    assert (boot["ready"], boot["stalled"], boot["generation"]) == (True, "", 1)
+    assert {"login", "rpc", "agent"} <= set(boot["stages"])
+    assert post(client, "start").status_code == 504
+    newest, oldest = client.get("/v1/hosts/pc1/boots").json()
+    assert oldest == boot
+    assert not newest["ready"]
+    assert newest["stalled"].startswith("no dhcp: the host did not ask for an address")
+    assert len(client.get("/v1/hosts/pc1/boots?limit=1").json()) == 1
+    check_problem(client.get("/v1/hosts/pc9/boots"), 404, "pc9")

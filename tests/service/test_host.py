@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,12 +20,14 @@ from cuckoo_zfsiscsi.errors import (
     TargetError,
     UnprovenDiskError,
 )
+from cuckoo_zfsiscsi.netboot.medium import Medium
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service import worker
+from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
 from tests.service.conftest import Make
 from tests.service.fakes import World
-from tests.service.waiting import SOON, quiet, wait_for
+from tests.service.waiting import SOON, quiet, until, wait_for
 
 
 def test_begins_with_nothing_trusted(make: Make, world: World) -> None:
@@ -51,7 +54,7 @@ def test_run_and_stop(make: Make, world: World) -> None:
     assert set(stages) == {"power", "login", "rpc", "agent"}
     assert {"fence", "swap", "prove", "arm"} < set(report.stages)
 
-    host.stop(SOON).result(SOON)
+    host.stop().result(SOON)
     assert world.power is PowerState.OFF
     quiet(host, State.CLEAN)
     assert host.start(None, None).booted.result(SOON).generation == 2
@@ -64,7 +67,7 @@ def test_every_run_has_its_own_credentials(make: Make, world: World) -> None:
         host.start(None, None).booted.result(SOON)
         assert world.export
         seen.add((world.export.credentials.initiator, world.export.credentials.secret))
-        host.stop(SOON).result(SOON)
+        host.stop().result(SOON)
     assert len({initiator for initiator, _ in seen}) == len({s for _, s in seen}) == 3
 
 
@@ -75,7 +78,7 @@ def test_prewarm_hands_over_without_a_boot(make: Make, world: World) -> None:
     report = host.start(None, None).booted.result(SOON)
     assert report.prewarmed
     assert world.journal.count("on") == boots
-    host.stop(SOON).result(SOON)
+    host.stop().result(SOON)
     wait_for(host, State.READY)
     assert host.report().generation == 2
 
@@ -111,10 +114,105 @@ def test_a_dead_standby_is_found_without_a_run(
     assert (host.report().generation or 0) >= 2
 
 
+def test_a_standby_grows_old(make: Make, world: World) -> None:
+    host = make(prewarm=True, prewarm_max_age=0.3)
+    wait_for(host, State.READY)
+    began = time.monotonic()
+    until(lambda: host.report().generation == 2, "booted anew")
+    assert time.monotonic() - began > 0.2
+    wait_for(host, State.READY)
+    report = host.start(None, None).booted.result(SOON)
+    time.sleep(0.5)
+    assert host.report().generation == report.generation, "a run was ended for its host's age"
+
+
+def stood_by(host: Host) -> None:
+    """Have it stand by for long enough to be looked at again, its power device too."""
+    assert host._steps.boot
+    host._steps.boot._power_seen -= 1000
+    host._ready_at -= 1000
+
+
+def test_the_power_device_is_asked_seldom(
+    make: Make, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "ALIVE_EVERY", 0.02)
+    monkeypatch.setattr(worker, "POWER_EVERY", 0.3)
+    host = make(prewarm=True)
+    wait_for(host, State.READY)
+    before, began = world.journal.count("status"), time.monotonic()
+    until(lambda: world.journal.count("status") >= before + 2, "two questions")
+    assert time.monotonic() - began > 0.5
+    host._ready_at -= 60
+    host.start(None, None).booted.result(SOON)
+    assert world.journal.count("on") == 1
+
+
+@pytest.mark.parametrize("state", ["off", "unknown"])
+def test_a_standby_that_can_not_be_shown_to_be_on(make: Make, world: World, state: str) -> None:
+    """Session and guest may be remembered, or faked; and who can't be asked can't be stopped."""
+    host = make(prewarm=True)
+    wait_for(host, State.READY)
+    stood_by(host)
+    if state == "off":
+        world.power = PowerState.OFF
+        world.spontaneous = True
+    else:
+        world.fail["status"] = PowerError("the BMC does not answer")
+        world.before["off"] = world.fail.clear
+    assert host.start(None, None).booted.result(SOON).generation == 2
+
+
+def test_stop_ends_the_last_look_before_a_run(make: Make, world: World) -> None:
+    hold = threading.Event()
+    host = make(prewarm=True, power_timeout=SOON)
+    wait_for(host, State.READY)
+    stood_by(host)
+    world.before["status"] = lambda: hold.wait(0.5)
+    run = host.start(None, None)
+    until(lambda: world.journal.count("status") > 0, "the look")
+    host.stop().result(SOON)
+    with pytest.raises(CancelledError):
+        run.booted.result(SOON)
+    hold.set()
+    wait_for(host, State.READY)
+    assert host.report().generation == 2
+
+
+def test_late_power_is_no_failure(make: Make, world: World) -> None:
+    hold = threading.Event()
+    host = make(power_timeout=SOON)
+    host.start(None, None).booted.result(SOON)
+    world.before["off"] = lambda: hold.wait(SOON)
+    stopping = host.stop()
+    host.overdue(stopping, 10.0)
+    with pytest.raises(QuarantinedError, match=r"not yet proved off, 10 s after stop"):
+        stopping.result(SOON)
+    assert host.report().state is State.QUARANTINED
+    with pytest.raises(QuarantinedError):
+        host.start(None, None)
+    host.overdue(stopping, 11.0)  # too late to say anything else
+    hold.set()
+    quiet(host, State.CLEAN)
+    assert host.report().reason == ""
+    host.start(None, None).booted.result(SOON)
+
+
+def test_late_power_that_never_comes(make: Make, world: World) -> None:
+    host = make(power_timeout=0.5)
+    host.start(None, None).booted.result(SOON)
+    world.stuck_on = True
+    host.overdue(host.stop(), 0.1)
+    until(lambda: "power off" in host.report().reason, "the failure itself as the reason")
+    assert host.report().state is State.QUARANTINED
+    world.stuck_on = False
+    quiet(host, State.CLEAN)
+
+
 def test_stop_of_a_standby_leaves_it(make: Make, world: World) -> None:
     host = make(prewarm=True)
     wait_for(host, State.READY)
-    host.stop(SOON).result(SOON)
+    host.stop().result(SOON)
     assert host.report().state is State.READY
     assert world.power is PowerState.ON
 
@@ -125,7 +223,7 @@ def test_stop_cancels_start(make: Make, world: World) -> None:
     run = host.start(None, None)
     wait_for(host, State.BOOTING)
     begin = time.monotonic()
-    host.stop(SOON).result(SOON)
+    host.stop().result(SOON)
     assert time.monotonic() - begin < 1.0
     assert world.power is PowerState.OFF
     with pytest.raises(CancelledError, match="stop was asked for"):
@@ -136,16 +234,16 @@ def test_stop_cancels_start(make: Make, world: World) -> None:
 def test_stop_again_and_again(make: Make) -> None:
     host = make()
     host.start(None, None).booted.result(SOON)
-    for stopped in [host.stop(SOON) for _ in range(5)]:
+    for stopped in [host.stop() for _ in range(5)]:
         stopped.result(SOON)
-    host.stop(SOON).result(SOON)
+    host.stop().result(SOON)
 
 
 def test_stop_before_anything_is_known(make: Make, world: World) -> None:
     hold = threading.Event()
     world.before["off"] = lambda: hold.wait(SOON)
     host = make()
-    stopped = host.stop(SOON)
+    stopped = host.stop()
     assert not stopped.done()
     hold.set()
     stopped.result(SOON)
@@ -183,7 +281,7 @@ def test_another_image(make: Make, world: World) -> None:
     wait_for(host, State.READY)
     report = host.start(None, "linux").booted.result(SOON)
     assert report.image == "linux@1"
-    host.stop(SOON).result(SOON)
+    host.stop().result(SOON)
     wait_for(host, State.READY)
     assert host.report().image == "win10@1"
 
@@ -216,6 +314,91 @@ def test_missing_image_quarantines_and_heals(make: Make, world: World) -> None:
     assert host.report().reason == ""
 
 
+def test_edits_an_image(make: Make, world: World) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    world.journal.clear()
+    assert host.edit("win10", Deadline(SOON)).image == "win10@2"
+    until(lambda: world.is_up, "booted from the draft")
+    quiet(host, State.MAINTENANCE)
+    wanted = ["edit", "off", "fence", "release", "arm", "export", "arm", "on"]  # first, the menu
+    assert [act for act in world.journal if act in wanted] == wanted
+    assert "prove" not in world.journal
+    assert host.report().image == "win10@2"
+    with pytest.raises(HostBusyError, match="in maintenance"):
+        host.start(None, None)
+    host.maintenance(False)
+    wait_for(host, State.CLEAN)
+    assert world.power is PowerState.OFF
+    assert world.journal.index("release") < world.journal.index("swap")
+    assert host.report().image == "win10@1"
+
+
+def test_installs_into_an_image(make: Make, world: World) -> None:
+    host = make()
+    host.edit("win10", Deadline(SOON), "http://10.99.0.1/win10.ipxe")
+    until(lambda: world.is_up, "booted from the draft")
+    assert world.script
+    assert "chain http://10.99.0.1/win10.ipxe" in world.script
+    host.edit("win10", Deadline(SOON))
+    until(lambda: world.script is not None and "chain" not in world.script, "booted without it")
+
+
+def test_installs_windows_into_an_image(make: Make, world: World, tmp_path: Path) -> None:
+    host = make()
+    medium = Medium(tmp_path / "medium", "http://10.99.0.1:8471/install/")
+    medium.folder.mkdir()
+    for name in ("wimboot", "BCD"):
+        (medium.folder / name).touch()
+    host.edit("win10", Deadline(SOON), medium)
+    until(lambda: world.is_up, "booted from the draft")
+    assert world.script
+    assert "initrd --name BCD http://10.99.0.1:8471/install/BCD" in world.script
+    assert world.files == {name: medium.folder / name for name in ("wimboot", "BCD")}
+    host.maintenance(False)
+    wait_for(host, State.CLEAN)
+    assert world.files == {}
+    assert not medium.folder.exists()
+
+
+def test_boots_no_draft_that_was_sealed_meanwhile(make: Make, world: World) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    world.before["release"] = world.drafts.clear
+    host.edit("win10", Deadline(SOON))
+    quiet(host, State.QUARANTINED)
+    assert "win10@2 was sealed or deleted before pc1 could boot it" in host.report().reason
+    assert world.power is PowerState.OFF
+
+
+def test_ends_an_edit_and_stays_in_maintenance(make: Make, world: World) -> None:
+    host = make()
+    host.edit("win10", Deadline(SOON))
+    until(lambda: world.is_up, "booted from the draft")
+    host.maintenance(True)
+    until(lambda: world.export is None, "fenced")
+    quiet(host, State.MAINTENANCE)
+    assert world.power is PowerState.OFF
+    assert host.report().image is None
+
+
+def test_edits_nothing_while_it_is_used(make: Make, world: World) -> None:
+    host = make()
+    host.start(None, None).booted.result(SOON)
+    with pytest.raises(HostBusyError, match="no edit now"):
+        host.edit("win10", Deadline(SOON))
+    assert "edit" not in world.journal
+
+
+def test_no_draft_to_be_had(make: Make, world: World) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    world.fail["edit"] = ImageError("pc2 edits win10")
+    with pytest.raises(ImageError, match="pc2"):
+        host.edit("win10", Deadline(SOON))
+    assert host.report().state is State.CLEAN
+
+
 def test_no_boot_is_told_with_stage_and_fix(make: Make, world: World) -> None:
     world.boots = False
     host = make(boot_timeout=0.4)
@@ -228,7 +411,7 @@ def test_no_boot_is_told_with_stage_and_fix(make: Make, world: World) -> None:
     assert host.report().state is State.QUARANTINED
     with pytest.raises(QuarantinedError, match="zfsiscsi reset"):
         host.start(None, None)
-    host.stop(SOON).result(SOON)  # it is off: there is nothing to say
+    host.stop().result(SOON)  # it is off: there is nothing to say
     world.boots = True
     quiet(host, State.CLEAN)
     host.start(None, None).booted.result(SOON)
@@ -259,11 +442,11 @@ def test_power_stuck_on(make: Make, world: World) -> None:
     host.start(None, None).booted.result(SOON)
     world.stuck_on = True
     with pytest.raises(QuarantinedError, match="power off"):
-        host.stop(0.3).result(SOON)
+        host.stop().result(SOON)
     quiet(host, State.QUARANTINED)
     assert world.export is None, "not fenced"
     with pytest.raises(QuarantinedError):
-        host.stop(0.3).result(SOON)
+        host.stop().result(SOON)
     world.stuck_on = False
     quiet(host, State.CLEAN)
 
@@ -323,9 +506,12 @@ def test_maintenance(make: Make, world: World) -> None:
     host.switch(PowerState.ON, Deadline(1))
     assert host.power(Deadline(1)) is PowerState.ON
     assert world.session is None, "booted in maintenance"
+    assert world.script
+    assert "menu pc1 is in maintenance" in world.script
     host.maintenance(True)
     host.maintenance(False)
     wait_for(host, State.READY)
+    assert "menu" not in world.script
 
 
 def test_reset_of_an_idle_host(make: Make) -> None:

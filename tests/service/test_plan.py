@@ -19,7 +19,7 @@ AT_REST = [
     State.MAINTENANCE,
 ]
 EVERY = [
-    Facts(state, *flags) for state, flags in product(AT_REST, product([False, True], repeat=9))
+    Facts(state, *flags) for state, flags in product(AT_REST, product([False, True], repeat=11))
 ]
 
 
@@ -36,12 +36,17 @@ EVERY = [
         (Facts(State.READY, run=True, right_image=False), Step.CUT),
         (Facts(State.READY, prewarm=True), None),
         (Facts(State.READY, prewarm=True, look_due=True), Step.CHECK_ALIVE),
+        (Facts(State.READY, prewarm=True, stale=True), Step.CUT),
+        (Facts(State.READY, prewarm=True, stale=True, run=True), Step.HAND_OVER),
         (Facts(State.READY), Step.CUT),
         (Facts(State.RUNNING, run=True), None),
         (Facts(State.RUNNING, run=True, cut_wanted=True), Step.CUT),
         (Facts(State.CLEAN, maintenance=True), Step.RETIRE),
         (Facts(State.READY, maintenance=True), Step.CUT),
         (Facts(State.MAINTENANCE, maintenance=True), None),
+        (Facts(State.MAINTENANCE, maintenance=True, draft=True), Step.EDIT),
+        (Facts(State.MAINTENANCE, maintenance=True, draft=True, cut_wanted=True), Step.CUT),
+        (Facts(State.DIRTY, maintenance=True, draft=True), Step.RETIRE),
         (Facts(State.DIRTY, quarantined=True, may_retry=False), None),
         (Facts(State.CLEAN, quarantined=True), Step.START_UP),
         (Facts(State.READY, quarantined=True), Step.HEAL),

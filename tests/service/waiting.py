@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from cuckoo_zfsiscsi.service.host import Host
+from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.report import State
 
 SOON = 5.0
 """Seconds that anything may take here."""
 
 
-def wait_for(host: Host, *states: State) -> None:
+def wait_for(host: Host | PaperHost, *states: State) -> None:
     end = time.monotonic() + SOON
     while host.report().state not in states:
         assert time.monotonic() < end, f"still {host.report()}"
         time.sleep(0.005)
 
 
-def quiet(host: Host, state: State) -> None:
+def until(true: Callable[[], bool], what: str) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + SOON
+    while not true():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.005)
+
+
+def quiet(host: Host | PaperHost, state: State) -> None:
     """Wait until the host is in this state and does nothing."""
     end = time.monotonic() + SOON
     while host.report().state is not state or host.report().step:

@@ -1,0 +1,118 @@
+"""zfsiscsi cape install, check, uninstall: the machinery in a CAPE tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cuckoo_zfsiscsi.cape import check as checks
+from cuckoo_zfsiscsi.cape import install as files
+from cuckoo_zfsiscsi.cape.client import Client
+from cuckoo_zfsiscsi.cape.settings import wishes
+from cuckoo_zfsiscsi.cape.tree import CapeTree, diff
+from cuckoo_zfsiscsi.cli.findings import show
+from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, stdout
+from cuckoo_zfsiscsi.config import load
+
+Root = Annotated[Path, typer.Option("--cape-root", help="CAPE's folder, such as /opt/CAPEv2.")]
+Extra = Annotated[
+    Path | None, typer.Option("--cape-conf", envvar="CAPE_CD", help="What CAPE has as $CAPE_CD.")
+]
+Service = Annotated[
+    str | None, typer.Option(help="URL of the service; that of zfsiscsi.conf if left out.")
+]
+Token = Annotated[
+    Path | None, typer.Option(help="Token file, on CAPE's server; that of zfsiscsi.conf.")
+]
+Apply = Annotated[bool, typer.Option("--apply", help="Change CAPE's own files, too.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="The machinery in a CAPE tree.", no_args_is_help=True)
+    app.add_typer(group, name="cape")
+    group.command("install")(install)
+    group.command("check")(check)
+    group.command("uninstall")(uninstall)
+
+
+def install(
+    ctx: typer.Context,
+    cape_root: Root,
+    cape_conf: Extra = None,
+    service: Service = None,
+    token_file: Token = None,
+    apply: Apply = False,
+) -> None:
+    """Put shim and hosts into a CAPE tree; show which of its keys must change. Run it as root."""
+    tree = CapeTree(cape_root, cape_conf)
+    asked = _ask(ctx, service, token_file)
+    for path in files.install(tree, files.render(asked.view, asked.service, asked.token_file)):
+        stdout.print(f"written: {path}", markup=False)
+    wanted = list(wishes(tree, asked.view))
+    changes = [wish.change for wish in wanted]
+    for line in diff(changes):
+        stdout.print(line, markup=False)
+    for wish in wanted:
+        stdout.print(f"{wish.change.key}: {wish.why}", markup=False)
+    if changes and apply:
+        files.change(tree, changes)
+        stdout.print(f"{len(changes)} keys changed; restart CAPE")
+    elif changes:
+        stdout.print("nothing of this is changed yet: --apply does it")
+    else:
+        stdout.print("CAPE's own files suit the service; restart CAPE")
+
+
+def check(
+    ctx: typer.Context,
+    cape_root: Root,
+    cape_conf: Extra = None,
+    cape_python: Annotated[
+        Path | None, typer.Option(help="CAPE's interpreter; its .venv's if left out.")
+    ] = None,
+    service: Service = None,
+    token_file: Token = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find every mismatch between CAPE and the service, and say the fix. Ends with 1 if any."""
+    tree = CapeTree(cape_root, cape_conf)
+    own = cape_root / ".venv/bin/python"
+    python = cape_python or (own if own.exists() else None)
+    found = checks.check(tree, _ask(ctx, service, token_file).view, python)
+    show(cape_root, found, as_json=as_json)
+
+
+def uninstall(cape_root: Root, cape_conf: Extra = None, apply: Apply = False) -> None:
+    """Take shim and hosts out of a CAPE tree; show which of its keys were changed by install."""
+    tree = CapeTree(cape_root, cape_conf)
+    changes = files.undo(tree)
+    for line in diff(changes):
+        stdout.print(line, markup=False)
+    for path in files.uninstall(tree, changes if apply else []):
+        stdout.print(f"removed: {path}", markup=False)
+    if changes and apply:
+        stdout.print(f"{len(changes)} keys set back; restart CAPE")
+    elif changes:
+        stdout.print("these keys are not set back yet: --apply does it")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the service said, and how it was reached."""
+
+    service: str
+    token_file: str | None
+    view: dict[str, Any]
+
+
+def _ask(ctx: typer.Context, service: str | None, token_file: Path | None) -> _Asked:
+    token = str(token_file) if token_file else None
+    if service is None:
+        general = load(conf_path(ctx)).zfsiscsi
+        service = general.service
+        token = token or (str(general.token_file) if general.token_file else None)
+    return _Asked(service, token, Client(service, token).cape())

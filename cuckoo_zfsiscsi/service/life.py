@@ -1,0 +1,59 @@
+"""Does anything of a host's last boot still live? What can't be found out lives."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
+
+from cuckoo_zfsiscsi.config import HostConfig
+from cuckoo_zfsiscsi.deadline import Cancel, Deadline
+from cuckoo_zfsiscsi.errors import CancelledError, ZfsIscsiError
+from cuckoo_zfsiscsi.readiness.session import is_held
+from cuckoo_zfsiscsi.service.parts import Parts
+
+JUDGE_TIMEOUT = 20.0
+"""Seconds for the whole look."""
+SILENT = 0.3
+"""Seconds in which a guest that lives answers RPC."""
+
+
+def sign_of_life(
+    config: HostConfig,
+    parts: Parts,
+    portal: tuple[IPv4Address, int],
+    *,
+    quiet: float,
+    cancel: Cancel,
+) -> str:
+    """Return what shows that the last boot's guest lives; "" when it is proved not to.
+
+    Args:
+        config: of the host.
+        parts: of it; its probes are asked, all at the same time.
+        portal: address and TCP port of it in the host's network.
+        quiet: seconds of silence after which a session is over, see readiness.session.
+        cancel: ends the look early.
+
+    Raises:
+        CancelledError: given up.
+    """
+    deadline = Deadline(JUDGE_TIMEOUT, cancel)
+
+    def held() -> str:
+        try:
+            has = is_held(*portal, config.ip, quiet=quiet, deadline=deadline)
+        except CancelledError:
+            raise
+        except (OSError, ZfsIscsiError) as error:
+            return f"as far as is known ({error})"
+        return "its session goes on" if has else ""
+
+    with ThreadPoolExecutor(len(parts.probes) + 1, thread_name_prefix="life") as pool:
+        looks = [pool.submit(held)]
+        answers = {
+            name: pool.submit(probe, deadline.within(SILENT))
+            for name, probe in parts.probes.items()
+        }
+    signs = [look.result() for look in looks]
+    signs += [f"its {name} answers" for name, asked in answers.items() if asked.result().ok]
+    return next((sign for sign in signs if sign), "")

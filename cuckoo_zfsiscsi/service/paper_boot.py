@@ -1,0 +1,172 @@
+"""The boot of a host that is reset at each boot: asked for, switched on for a run, and followed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from cuckoo_zfsiscsi.config import HostConfig
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import CancelledError, ZfsIscsiError
+from cuckoo_zfsiscsi.service.base import BaseWorker
+from cuckoo_zfsiscsi.service.boot import POLL, Boot
+from cuckoo_zfsiscsi.service.parts import Parts
+from cuckoo_zfsiscsi.service.report import BootReport, State
+from cuckoo_zfsiscsi.service.signs import Signs
+
+log = logging.getLogger(__name__)
+
+LOGIN = 4.0
+"""Seconds that a boot gets to log in before another request of its host counts."""
+FOLLOW = 0.5
+"""Seconds between two looks at a boot: nobody waits for it, and hundreds may boot at once."""
+RETRY_FIRST = 5.0
+"""Seconds from a failure to the first attempt to heal a quarantined host."""
+
+Script = Future[str]
+"""Done with the boot script, or fails with the reason why there is none. Whoever has cancelled it
+did not get the script, and asks again."""
+
+
+def _waiting(asks: list[Script]) -> list[Script]:
+    """Return those that still wait: from here on they can't be cancelled. Call it once for each."""
+    return [ask for ask in asks if ask.set_running_or_notify_cancel()]
+
+
+class PaperBoot(BaseWorker):
+    """Gives the script of the armed disk away, and sees how far the boot comes."""
+
+    def __init__(
+        self, config: HostConfig, parts: Parts, in_background: Callable[[Callable[[], None]], None]
+    ) -> None:
+        super().__init__(config, parts, in_background, RETRY_FIRST)
+        self._asks: list[Script] = []
+        self._boot: Boot | None = None
+        self._script = ""
+        self._signs = Signs()
+        self._pace = parts.pace
+        self._answered_at = self._look_at = 0.0
+        self._due: float | None = None
+        """When the run's boot must be ready (monotonic seconds); None: it is not switched on."""
+
+    # Called with the lock held.
+
+    def _refuse(self, error: ZfsIscsiError) -> None:
+        asks, self._asks = self._asks, []
+        if asks:
+            log.warning("%s gets no boot script: %s", self.config.label, error)
+        for ask in _waiting(asks):
+            ask.set_exception(error)
+
+    def _answer(self) -> None:
+        """Give the script of the armed disk away, if anyone waits for it: a boot begins."""
+        asks, self._asks = _waiting(self._asks), []
+        if self._boot is None or not asks:
+            return
+        self._signs.tell(self._boot)  # first: the boot begins now if nothing was seen of it
+        self._answered_at = time.monotonic()
+        self._look_at = self._answered_at + self._pace.pause(FOLLOW)
+        self._pace.call(self._look_at, self._nudge)
+        self._boot.note("script", self._answered_at)
+        self._set(State.BOOTING)
+        disk = self._steps.disk
+        log.info("%s boots generation %s", self.config.label, disk.generation if disk else "?")
+        for ask in asks:
+            ask.set_result(self._script)
+
+    def _nudge(self) -> None:
+        with self._wake:
+            self._wake.notify()
+
+    def _has_begun(self) -> bool:
+        return self._boot is not None and self._boot.age > 0
+
+    def _is_awaited(self) -> bool:
+        return self._run is not None and not self._run.booted.done()
+
+    # The worker.
+
+    def _await_login(self, boot: Boot) -> None:
+        deadline = Deadline(2 * LOGIN, self._cancel)
+        while time.monotonic() < self._answered_at + LOGIN and not boot.has_session():
+            deadline.sleep(self._pace.pause(POLL), f"waiting for the login of {self.config.label}")
+
+    def _switch_on(self) -> None:
+        """Begin the boot that a run waits for: from here on it is the paper's, reset and all."""
+        with self._wake:
+            boot, now = self._boot, time.monotonic()
+            self._due = now + self.config.boot_timeout
+            if boot:
+                boot.begin(now)
+        if boot is None:  # pragma: no cover - clean is armed
+            return
+        try:
+            deadline = Deadline(self.config.power_timeout, self._cancel)
+            self._steps.parts.power.on(deadline=deadline)
+        except ZfsIscsiError as error:
+            boot.report.stalled = f"failed: {error}"
+            self._steps.note_boot(boot)
+            raise
+        boot.note("power")
+
+    def _miss(self) -> None:
+        """Fail the boot that a run has waited for in vain.
+
+        Raises:
+            NotReadyError: always.
+        """
+        if self._boot is None:  # pragma: no cover - it was armed
+            return
+        error = self._boot.stalled()
+        self._steps.note_boot(self._boot)
+        raise error
+
+    def _follow(self) -> None:
+        """Look once how far the boot is; slowly when it has taken too long."""
+        boot = self._boot
+        late = time.monotonic() - self._answered_at - self.config.boot_timeout
+        if boot is None or not self._is_ready(boot):
+            if boot and late >= 0 and not boot.report.stalled:
+                self._warning = str(boot.stalled())
+                log.warning("%s", self._warning)
+                self._steps.note_boot(boot)
+            pause = self._pace.pause(FOLLOW if late < 0 else LOGIN)
+            self._look_at = time.monotonic() + pause
+            return
+        with self._wake:
+            self._warning = boot.report.stalled = ""
+            run = self._run
+            if run and self._due is not None and not run.booted.done() and not self._cut_why:
+                self._steps.has_recovered(boot.report)
+                self._hand_over_to(run, boot.report)
+            else:
+                self._set(State.RUNNING if run and run.booted.done() else State.READY)
+        self._steps.note_boot(boot)
+        self._in_background(self._tidy)
+
+    def _is_ready(self, boot: Boot) -> bool:
+        try:
+            return boot.look(Deadline(LOGIN, self._cancel))
+        except CancelledError:  # there is something more urgent
+            return False
+        except ZfsIscsiError as error:  # no reason to take the disk from a host that runs
+            self._warning = str(error)
+            return False
+
+    def _note_no_script(self) -> None:
+        """Put a boot on record that did not come as far as asking for its script."""
+        report = BootReport(self.config.label, 0, self.config.snapshot, prewarmed=False)
+        boot = Boot(self.config, self._steps.parts, report)
+        self._signs.tell(boot)
+        self._warning = str(boot.stalled(look=False))
+        log.warning("%s", self._warning)
+        self._steps.note_boot(boot)
+
+    def _note_unfinished(self, state: State) -> None:
+        """Put a boot on record that ends before it was ready."""
+        boot = self._boot
+        if state is State.BOOTING and boot and not (boot.report.ready or boot.report.stalled):
+            boot.stalled(look=False)
+            self._steps.note_boot(boot)

@@ -1,0 +1,49 @@
+"""What a host is made of: protocols, and no driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store import Store
+from cuckoo_zfsiscsi.disk.target import Target
+from cuckoo_zfsiscsi.power import Power
+from cuckoo_zfsiscsi.readiness import Answer
+from cuckoo_zfsiscsi.service.events import Events, Unheard
+from cuckoo_zfsiscsi.service.history import Nowhere, Runs
+from cuckoo_zfsiscsi.service.pace import Pace
+
+Probe = Callable[[Deadline], Answer]
+
+
+class Boots(Protocol):
+    """Hands boot scripts to armed hosts and to nobody else."""
+
+    def arm(self, label: str, script: str, files: Mapping[str, Path] | None = None) -> None:
+        """Serve this script, and files that it loads, to the host from now on."""
+        ...
+
+    def disarm(self, label: str) -> None:
+        """Serve the host nothing from now on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a host is made of. It knows these protocols and no driver."""
+
+    store: Store
+    target: Target
+    power: Power
+    boots: Boots
+    probes: Mapping[str, Probe]
+    """By stage name, in the order in which they must answer."""
+    runs: Runs = field(default_factory=Nowhere)
+    """Is told of each run."""
+    events: Events = field(default_factory=Unheard)
+    """Hears what happens to the host."""
+    pace: Pace = field(default_factory=Pace)
+    """Of all hosts together."""

@@ -1,0 +1,444 @@
+"""reset_on = boot over hardware that fails on command: one reset for each boot, and no other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    HostBusyError,
+    ImageError,
+    NotReadyError,
+    PowerError,
+    QuarantinedError,
+)
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service import life, paper, paper_boot, paper_worker
+from cuckoo_zfsiscsi.service.paper import PaperHost
+from cuckoo_zfsiscsi.service.report import Run, State
+from tests.service.fakes import World
+from tests.service.paper_host import Machine
+from tests.service.waiting import SOON, quiet, until, wait_for
+
+Make = Callable[..., Machine]
+
+
+@pytest.fixture
+def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Make a machine with some keys of its section changed; whatever runs is ended afterwards."""
+    monkeypatch.setattr(paper, "ECHO", 0.0)
+    monkeypatch.setattr(paper_boot, "FOLLOW", 0.01)
+    monkeypatch.setattr(paper_boot, "LOGIN", 0.1)
+    monkeypatch.setattr(paper_worker, "LOGIN", 0.1)
+    monkeypatch.setattr(paper_boot, "RETRY_FIRST", 0.05)
+    made: list[Machine] = []
+
+    def make_machine(*, begin: bool = True, **keys: object) -> Machine:
+        machine = Machine(world, **keys)
+        monkeypatch.setattr(life, "is_held", machine.is_held)
+        made.append(machine)
+        if begin:
+            machine.host.open()
+            quiet(machine.host, State.CLEAN)
+        return machine
+
+    yield make_machine
+    world.stuck_on = False
+    world.fail.clear()
+    world.before.clear()
+    for machine in made:
+        machine.host.close()
+        assert machine.host.join(Deadline(SOON))
+
+
+@pytest.fixture
+def machine(make: Make) -> Machine:
+    return make()
+
+
+def boot(machine: Machine) -> int:
+    """Press the power button; return the generation that runs."""
+    machine.boot()
+    wait_for(machine.host, State.READY)
+    return machine.host.report().generation or 0
+
+
+# Requests
+
+
+def test_each_boot_has_a_disk_and_a_secret_of_its_own(machine: Machine, world: World) -> None:
+    seen = set()
+    for generation in (1, 2, 3):
+        assert boot(machine) == generation
+        assert world.export
+        seen.add(world.export.credentials.secret)
+        machine.reset_button()
+    assert len(seen) == 3
+    assert machine.record.boots() == [(1, True), (2, True), (3, True)]
+    assert world.journal.count("swap") == 3
+    assert "off" not in world.journal, "nobody asked for its power"
+
+
+def test_retransmitted_and_duplicated(
+    machine: Machine, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "ECHO", SOON)
+    asked = [machine.host.ask() for _ in range(5)]
+    scripts = {one.result(SOON) for one in asked}
+    assert len(scripts) == 1
+    assert world.journal.count("swap") == 1
+
+
+def test_renewed_by_the_guest(machine: Machine, world: World) -> None:
+    """The DHCP of the guest's system, which the server sees as it saw the firmware's."""
+    boot(machine)
+    for _ in range(20):
+        machine.host.note("dhcp", time.monotonic())
+    assert machine.ask() == "it runs, its session goes on: this is no new boot"
+    quiet(machine.host, State.READY)
+    assert world.journal.count("swap") == 1
+    assert machine.record.boots() == [(1, True)]
+
+
+def test_delayed_into_the_login(
+    machine: Machine, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper_boot, "LOGIN", SOON)
+    asked = machine.host.ask()
+    asked.result(SOON)
+    late = machine.host.ask()
+    until(lambda: machine.host.report().step.startswith("looking"), "the late one is looked at")
+    machine.log_in(asked)
+    assert "no new boot" in str(late.exception(SOON))
+    wait_for(machine.host, State.READY)
+    assert world.journal.count("swap") == 1
+
+
+def test_of_a_boot_that_never_logged_in(machine: Machine, world: World) -> None:
+    first = machine.ask()
+    second = machine.ask()
+    assert first.startswith("#!ipxe")
+    assert second.startswith("#!ipxe")
+    assert first != second
+    assert world.journal.count("swap") == 2
+    assert machine.record.boots() == [(1, False)]
+
+
+@pytest.mark.parametrize("sign", ["session", "rpc", "agent", "unknown"])
+def test_forged_while_it_runs(
+    machine: Machine, world: World, sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever shows that it lives, or that nothing is known, is enough."""
+    boot(machine)
+
+    def unknown(*_: object, **__: object) -> bool:
+        raise OSError("no ss")
+
+    world.answers &= {sign}
+    if sign != "session":
+        monkeypatch.setattr(life, "is_held", unknown if sign == "unknown" else lambda *_, **__: 0)
+    assert "it runs" in machine.ask()
+    assert machine.host.report().state is State.READY
+    assert world.journal.count("swap") == 1
+
+
+def test_of_a_guest_that_an_earlier_service_booted(make: Make, world: World) -> None:
+    machine = make(begin=False)
+    world.spontaneous = True
+    machine.host.open()
+    quiet(machine.host, State.CLEAN)
+    assert "it runs" in machine.ask()
+    world.spontaneous = False
+    assert machine.ask().startswith("#!ipxe")
+    assert world.journal.count("swap") == 1
+
+
+def test_a_failed_reset_gives_no_script(make: Make, world: World) -> None:
+    machine = make()
+    boot(machine)
+    machine.reset_button()
+    world.fail["swap"] = ImageError("no image")
+    assert machine.ask() == "it is quarantined: no image"
+    assert world.export is None
+    assert machine.ask() == "it is quarantined: no image"
+    world.fail.clear()
+    quiet(machine.host, State.CLEAN)
+    assert [one.kind for one in machine.record.events if one.kind != "reset"][-1] == "healed"
+    machine.boot()
+    wait_for(machine.host, State.READY)
+
+
+# Runs
+
+
+def test_a_run_is_a_power_cycle_and_one_reset(machine: Machine, world: World) -> None:
+    for generation in (1, 2, 3):
+        world.journal.clear()
+        run = machine.host.start("task 7", None)
+        report = run.booted.result(SOON)
+        assert (report.generation, report.ready) == (generation, True)
+        assert {"power", "script", "login", "rpc", "agent"} <= set(report.stages)
+        assert report.recovery_s is not None
+        shown = machine.host.report()
+        assert (shown.state, shown.run, shown.task) == (State.RUNNING, True, "task 7")
+        order = [act for act in world.journal if act in ("off", "swap", "on")]
+        assert order == ["off", "on"], "the disk was reset after the last stop"
+        machine.host.stop().result(SOON)
+        assert world.power is PowerState.OFF
+        quiet(machine.host, State.CLEAN)
+        assert not machine.host.report().run
+        assert world.journal.count("swap") == 1
+        assert machine.record.runs[-2:] == [f"task 7 has generation {generation}", "pc1 is free"]
+    assert machine.record.boots() == [(1, True), (2, True), (3, True)]
+
+
+def test_a_run_that_begins_while_its_disk_is_made(machine: Machine, world: World) -> None:
+    """Right after a stop: that reset is the run's, and no disk is wasted."""
+    machine.host.start(None, None).booted.result(SOON)
+    runs: list[Run] = []
+
+    def begin() -> None:
+        if not runs:
+            runs.append(machine.host.start(None, None))
+
+    world.before["prove"] = begin
+    machine.host.stop().result(SOON)
+    until(lambda: bool(runs), "the run")
+    assert runs[0].booted.result(SOON).generation == 2
+    assert world.journal.count("swap") == 2
+
+
+def test_a_run_on_a_host_that_someone_uses(machine: Machine, world: World) -> None:
+    boot(machine)
+    report = machine.host.start(None, None).booted.result(SOON)
+    assert report.generation == 2
+    assert [act for act in world.journal if act in ("off", "swap", "on")] == [
+        "swap", "off", "swap", "on",
+    ]  # fmt: skip
+
+
+def test_a_run_asks_for_another_image(machine: Machine, world: World) -> None:
+    world.images.add("win11@2")
+    assert machine.host.start(None, "win11").booted.result(SOON).image == "win11@2"
+    machine.host.stop().result(SOON)
+    quiet(machine.host, State.CLEAN)
+    world.images.add("win10@2")
+    assert machine.host.start(None, None).booted.result(SOON).image == "win10@2", "sealed meanwhile"
+    with pytest.raises(HostBusyError, match="has a run already"):
+        machine.host.start(None, None)
+    machine.host.stop().result(SOON)
+    with pytest.raises(ImageError):
+        machine.host.start(None, "win12")
+
+
+def test_a_reboot_within_a_run_is_reset_too(machine: Machine, world: World) -> None:
+    machine.host.start(None, None).booted.result(SOON)
+    assert "no new boot" in machine.ask(), "a forged request within a run"
+    machine.reset_button()
+    machine.boot()
+    wait_for(machine.host, State.RUNNING)
+    until(lambda: machine.host.report().generation == 2, "the other disk")
+    assert machine.host.report().run
+    machine.host.stop().result(SOON)
+    assert world.power is PowerState.OFF
+
+
+def test_nobody_switches_a_host_without_a_power_device(make: Make) -> None:
+    machine = make(power=(), power_on=None, power_off=None)
+    with pytest.raises(HostBusyError, match="no power device") as refused:
+        machine.host.start(None, None)
+    assert "set power in [pc1]" in str(refused.value)
+    assert machine.host.stop().result(SOON) is None
+    assert boot(machine) == 1
+
+
+def test_no_other_switches_it_within_a_run(machine: Machine) -> None:
+    machine.host.start(None, None).booted.result(SOON)
+    with pytest.raises(HostBusyError, match="has a run"):
+        machine.host.switch(PowerState.OFF, Deadline(1.0))
+    machine.host.stop().result(SOON)
+    quiet(machine.host, State.CLEAN)
+    machine.host.switch(PowerState.ON, Deadline(1.0))
+    wait_for(machine.host, State.READY)
+
+
+def test_a_run_whose_host_never_asks(make: Make, world: World) -> None:
+    machine = make(boot_timeout=0.2)
+    machine.silent = True
+    error = machine.host.start(None, None).booted.exception(SOON)
+    assert isinstance(error, NotReadyError)
+    assert "no dhcp" in str(error)
+    until(lambda: world.power is PowerState.OFF, "off")
+    quiet(machine.host, State.CLEAN)  # healed
+    assert machine.record.boots() == [(1, False)]
+    machine.silent = False
+    machine.config = machine.config.model_copy(update={"boot_timeout": 2.0})
+    assert machine.host.report().generation == 2
+
+
+def test_a_run_whose_guest_does_not_come_up(make: Make, world: World) -> None:
+    machine = make(boot_timeout=0.3)
+    world.answers.clear()
+    error = machine.host.start(None, None).booted.exception(SOON)
+    assert isinstance(error, NotReadyError)
+    assert "no rpc" in str(error)
+    until(lambda: world.power is PowerState.OFF, "off")
+
+
+def test_power_on_fails(make: Make, world: World) -> None:
+    machine = make()
+    world.fail["on"] = PowerError("the BMC is dead")
+    error = machine.host.start(None, None).booted.exception(SOON)
+    assert isinstance(error, PowerError)
+    world.fail.clear()
+    quiet(machine.host, State.CLEAN)
+    assert machine.host.start(None, None).booted.result(SOON).ready
+
+
+@pytest.mark.parametrize("how", ["stop", "abandon"])
+def test_a_start_is_given_up(machine: Machine, world: World, how: str) -> None:
+    machine.silent = True
+    run = machine.host.start(None, None)
+    until(lambda: "on" in world.journal, "switched on")
+    if how == "stop":
+        machine.host.stop().result(SOON)
+        assert isinstance(run.booted.exception(SOON), CancelledError)
+    else:
+        machine.host.abandon(run, DeadlineExceededError("too long"))
+        assert isinstance(run.booted.exception(SOON), DeadlineExceededError)
+        until(lambda: world.power is PowerState.OFF, "off")
+    quiet(machine.host, State.CLEAN)
+    machine.silent = False
+    assert machine.host.start(None, None).booted.result(SOON).ready
+
+
+def test_asked_while_power_is_cut(machine: Machine, world: World) -> None:
+    """What asks before power is proved off can be no boot of a run."""
+    boot(machine)
+    asked = []
+    world.before["off"] = lambda: asked.append(machine.host.ask())
+    machine.host.stop().result(SOON)
+    assert "its power was cut" in str(asked[0].exception(SOON))
+    quiet(machine.host, State.CLEAN)
+
+
+def test_power_is_not_proved_off(machine: Machine, world: World) -> None:
+    machine.host.start(None, None).booted.result(SOON)
+    world.stuck_on = True
+    error = machine.host.stop().exception(SOON)
+    assert isinstance(error, QuarantinedError)
+    wait_for(machine.host, State.QUARANTINED)
+    time.sleep(0.2)
+    assert machine.host.report().state is State.QUARANTINED, "healed without a proof"
+    assert "quarantined" in machine.ask()
+    with pytest.raises(QuarantinedError):
+        machine.host.start(None, None)
+    world.stuck_on = False
+    machine.host.reset()
+    quiet(machine.host, State.CLEAN)
+    assert world.power is PowerState.OFF
+
+
+def test_a_stop_that_comes_late(machine: Machine, world: World) -> None:
+    machine.host.start(None, None).booted.result(SOON)
+    world.stuck_on = True
+    stopping = machine.host.stop()
+    until(lambda: machine.host.report().state is State.STOPPING, "the cut")
+    machine.host.overdue(stopping, 1.0)
+    assert isinstance(stopping.exception(SOON), QuarantinedError)
+    world.stuck_on = False
+    quiet(machine.host, State.CLEAN)
+    assert world.power is PowerState.OFF
+
+
+def test_the_service_ends_in_a_run(machine: Machine, world: World) -> None:
+    run = machine.host.start(None, None)
+    run.booted.result(SOON)
+    machine.host.close()
+    assert machine.host.join(Deadline(SOON))
+    assert world.power is PowerState.OFF
+    assert machine.record.runs[-1] == "pc1 is free"
+    asked = machine.host.ask()
+    assert "the service stops" in str(asked.exception(SOON))
+
+
+def test_the_service_ends_and_power_is_not_proved_off(machine: Machine, world: World) -> None:
+    machine.host.start(None, None).booted.result(SOON)
+    world.stuck_on = True
+    machine.host.close()
+    assert not machine.host.join(Deadline(SOON))
+    assert dead(machine.host), "it tries once, and does not wait for better times"
+    machine.host = machine.make_host()  # is ended in its place
+    machine.host.open()
+
+
+def test_the_service_ends_within_a_cut_that_fails(machine: Machine, world: World) -> None:
+    machine.host.start(None, None).booted.result(SOON)
+    held = threading.Event()
+    world.before["off"] = lambda: held.wait(SOON)
+    world.fail["off"] = PowerError("the BMC is busy")
+    stopping = machine.host.stop()
+    until(lambda: world.journal.count("off") == 2, "the cut")
+    machine.host.close()
+    world.before["off"] = world.fail.clear
+    held.set()
+    assert isinstance(stopping.exception(SOON), QuarantinedError)
+    assert machine.host.join(Deadline(SOON)), "the second cut"
+    assert world.power is PowerState.OFF
+
+
+def test_the_service_ends_without_a_run(machine: Machine, world: World) -> None:
+    boot(machine)
+    machine.host.close()
+    assert machine.host.join(Deadline(SOON))
+    assert world.power is PowerState.ON
+
+
+# Crashes
+
+STEPS = ["off", "disarm", "fence", "swap", "prove", "taint", "export", "on", "sessions", "release"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("step", STEPS)
+def test_the_service_is_killed_in_a_run(make: Make, world: World, step: str) -> None:
+    """At any step; the next service ends clean, and whatever booted before has lost its disk."""
+    machine = make()
+    machine.host.start(None, None).booted.result(SOON)
+    machine.host.stop().result(SOON)
+    quiet(machine.host, State.CLEAN)
+
+    def die() -> None:
+        raise SystemExit  # ends the worker's thread, and nothing is tidied up
+
+    power_on = world.before["on"]
+    world.before[step] = die
+    machine.host.start(None, None)
+    until(lambda: step in world.journal, step)
+    if step in ("fence", "swap", "prove", "taint", "export", "release"):
+        until(lambda: machine.host.report().state is State.RUNNING or dead(machine.host), "the run")
+        machine.host.stop()
+    machine.host._worker.join(SOON)
+    assert dead(machine.host)
+    world.before[step] = power_on
+    if step != "on":
+        del world.before[step]
+    armed = set(world.tainted)
+
+    machine.host = machine.make_host()
+    machine.host.open()
+    quiet(machine.host, State.CLEAN)
+    assert machine.host.report().generation not in armed
+    assert machine.host.start(None, None).booted.result(SOON).generation not in armed
+    machine.host.stop().result(SOON)
+    assert world.power is PowerState.OFF
+
+
+def dead(host: PaperHost) -> bool:
+    return not host._worker.is_alive()

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import PowerError
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service.events import Event
+from cuckoo_zfsiscsi.service.recorded import RecordedPower
+from tests.service.fakes import FakePower, World
+
+
+class Heard(list[Event]):
+    def note(self, event: Event) -> None:
+        self.append(event)
+
+
+def test_switches_and_failures_are_noted(world: World) -> None:
+    heard = Heard()
+    power = RecordedPower("pc1", FakePower(world), heard)
+    assert power.off(deadline=Deadline(1)).state is PowerState.OFF
+    assert power.on(deadline=Deadline(1)).state is PowerState.ON
+    assert power.status(deadline=Deadline(1)) is PowerState.ON
+    assert [(event.ok, event.what) for event in heard] == [
+        (True, "off: it is (fake://)"),
+        (True, "on: it is (fake://)"),
+    ]
+    for name in ("off", "status"):
+        world.fail[name] = PowerError("no answer")
+        with pytest.raises(PowerError):
+            getattr(power, name)(deadline=Deadline(1))
+    assert [(event.ok, event.what) for event in heard[2:]] == [
+        (False, "off: no answer"),
+        (False, "status: no answer"),
+    ]
+    assert {(event.host, event.kind) for event in heard} == {("pc1", "power")}
