@@ -22,38 +22,11 @@ from cuckoo_zfsiscsi.cape.client import Client
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 from cuckoo_zfsiscsi.lab.bmc import Bmc
 from cuckoo_zfsiscsi.lab.machine import Machine
-from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, Network, host_address, mac
+from cuckoo_zfsiscsi.lab.network import Network
+from tests.faults import conf
+from tests.faults.conf import PASSWORD
 
-PASSWORD = "bench-password"  # noqa: S105 - of simulators that live for a minute
 TIMEOUT = 180.0
-
-COMMON = """\
-[zfsiscsi]
-machines = {machines}
-interface = {bridge}
-service = unix://{at}/api.sock
-run_dir = {at}/run
-[storage]
-path = {at}/store
-portal = {server}
-iqn = iqn.2026-01.org.example
-[netboot]
-interface = {bridge}
-address = {server}/24
-ra_prefix = off
-"""
-HOST = """\
-[{label}]
-label = {label}
-platform = windows
-arch = x64
-ip = {ip}
-snapshot = golden
-mac = {mac}
-firmware = bios
-power = {power}
-power_password_file = {at}/bmc.password
-"""
 
 
 def measure(hosts: int, at: Path) -> dict[str, float]:
@@ -93,22 +66,7 @@ def measure(hosts: int, at: Path) -> dict[str, float]:
 
 def _write_files(at: Path, bmcs: list[Bmc]) -> Path:
     (at / "golden.raw").write_bytes(os.urandom(1 << 20))
-    password = at / "bmc.password"
-    password.touch(0o600)
-    password.write_text(PASSWORD)
-    labels = {bmc.number: f"pc{bmc.number}" for bmc in bmcs}
-    text = COMMON.format(machines=",".join(labels.values()), bridge=BRIDGE, server=SERVER.ip, at=at)
-    for bmc in bmcs:
-        text += HOST.format(
-            label=labels[bmc.number],
-            ip=host_address(bmc.number),
-            mac=mac(bmc.number),
-            power=bmc.url,
-            at=at,
-        )
-    conf = at / "zfsiscsi.conf"
-    conf.write_text(text)
-    return conf
+    return conf.write(at, {bmc.number: bmc.url for bmc in bmcs})
 
 
 def _wait_until_clean(client: Client, hosts: int) -> None:

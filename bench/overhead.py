@@ -27,15 +27,17 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.lab import guest_image, qemu
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.bmc import Bmc
-from cuckoo_zfsiscsi.lab.bring_up import LABEL, Lab
+from cuckoo_zfsiscsi.lab.bring_up import Lab
+from cuckoo_zfsiscsi.lab.conf import LABEL
 from cuckoo_zfsiscsi.lab.static import StaticServers, copy_disk
 from cuckoo_zfsiscsi.lab.watch import Watch
+from cuckoo_zfsiscsi.measure import watch as outside
 
 BOOT = 150.0
 """Seconds that a boot may take."""
 
 
-def boot_by_us(lab: Lab, watch: Watch) -> float:
+def boot_by_us(lab: Lab, watch: outside.Watch) -> float:
     """Return seconds from start() to RPC."""
     deadline = Deadline(BOOT)
     while lab.client.host(LABEL)["state"] != "clean":
@@ -59,7 +61,7 @@ class Static:
         self._machine = machine
         self._bmc = stack.enter_context(Bmc(machine, 1, self.network, password="bench"))  # noqa: S106
 
-    def boot(self, watch: Watch) -> float:
+    def boot(self, watch: outside.Watch) -> float:
         """Return seconds from power on to RPC."""
         copy_disk(self._image, self._disk)
         with StaticServers(self.network, self._disk, self._at / "servers"):

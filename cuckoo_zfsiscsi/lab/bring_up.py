@@ -1,4 +1,4 @@
-"""A lab that is up: network, one emulated host with its BMC, the service, CAPE's plugin.
+"""A lab that is up: network, one emulated host with its power device, the service, CAPE's plugin.
 
 Everything lies in one directory, and everything that runs is in the network, so that whoever
 finds both can take it down.
@@ -10,113 +10,98 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
-from cuckoo_zfsiscsi.cape.client import Client, ServiceError
-from cuckoo_zfsiscsi.daemon import Daemon
-from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.lab import conf, devices, qemu
 from cuckoo_zfsiscsi.lab import network as net
-from cuckoo_zfsiscsi.lab import qemu
-from cuckoo_zfsiscsi.lab.bmc import Bmc
+from cuckoo_zfsiscsi.lab.appliance.server import ApplianceServer
 from cuckoo_zfsiscsi.lab.cape_standin import Machinery, load_plugin
-from cuckoo_zfsiscsi.lab.command import into, run
+from cuckoo_zfsiscsi.lab.rom import PlainRom
+from cuckoo_zfsiscsi.lab.server import LocalServer, Say, Server, make_client
+from cuckoo_zfsiscsi.lab.way import DEFAULT, Way
 
-LABEL = "pc1"
-IMAGE = "golden"
 FOLDER = Path("/var/tmp")  # noqa: S108 - a folder with a random name is made in it
 """Not /tmp, which may be memory: three sparse disks of 400 MB."""
 PREFIX = "zfsiscsi-lab-"
 CLAIM = 60.0
 """Seconds after which a directory that nobody claimed is nobody's."""
-START = 60.0
-"""Seconds within which the service must serve."""
 
-CONF = """\
-[zfsiscsi]
-machines = {label}
-interface = {bridge}
-service = unix://{at}/api.sock
-run_dir = {at}/run
-
-[storage]
-path = {at}/store
-portal = {server.ip}
-iqn = iqn.2026-01.org.example.lab
-
-[netboot]
-interface = {bridge}
-address = {server}
-ra_prefix = {ra_prefix}
-
-[{label}]
-label = {label}
-platform = linux
-arch = x64
-ip = {ip}
-snapshot = {image}
-mac = {mac}
-firmware = {firmware}
-{boot_file}
-power = {power}
-power_password_file = {at}/bmc.password
-power_interval = 0.2
-prewarm = {prewarm}
-"""
-
-IMPORT = 300.0
-"""Seconds for the import of the golden image, on a slow disk."""
-
-Say = Callable[[str], None]
+Store = Literal["file", "zfs"]
 
 
 class Lab:
-    """One host and all that it needs, up from `with` to the end.
+    """One host or more and all that they need, up from `with` to the end.
 
     Args:
-        firmware: of the emulated host.
-        prewarm: the service boots the clean host while it is idle.
+        firmware: of the emulated hosts.
+        store: "file": everything on this machine; "zfs": the storage server is an appliance.
+        power: what switches each host.
+        prewarm: the service boots the first host, clean, while it is idle.
         image: guest disk to import.
         say: told what is being done.
+        way: how the hosts come to their boot script.
+        more: hosts after the first.
     """
 
-    def __init__(self, *, firmware: qemu.Firmware, prewarm: bool, image: Path, say: Say) -> None:
+    def __init__(
+        self,
+        *,
+        firmware: qemu.Firmware,
+        store: Store = "file",
+        power: devices.Kind = "ipmi",
+        prewarm: bool,
+        image: Path,
+        say: Say,
+        way: Way = DEFAULT,
+        more: Sequence[conf.Host] = (),
+    ) -> None:
         self.at = Path(tempfile.mkdtemp(prefix=PREFIX, dir=FOLDER))
         self.conf = self.at / "zfsiscsi.conf"
-        self.log = self.at / "service.log"
         self.firmware = firmware
+        self.way = way
         self.prewarm = prewarm
         self.image = image
-        self.network = net.Network(self.at.name)
+        self.more = more
+        hosts = 1 + len(more)
+        self.network = net.Network(self.at.name, hosts=hosts, is_server=store == "file")
         _claim(self.at, os.getpid())
         try:
-            self.machine = qemu.create(self.at / LABEL, 1, firmware, self.network)
+            self.machines = [
+                qemu.create(
+                    self.at / conf.label(number),
+                    number,
+                    firmware,
+                    self.network,
+                    rom=way.rom,
+                    extra=host.qemu,
+                )
+                for number, host in enumerate((conf.Host(), *more), 1)
+            ]
         except BaseException:
             remove(self.at)
             raise
+        self.machine = self.machines[0]
         self.address = str(net.host_address(1))
-        self.client = Client(f"unix://{self.at}/api.sock")
+        self.client = make_client(self.at)
         self.plugin: Machinery
+        self._undo = ExitStack()
         self._say = say
         self._password = secrets.token_hex(8)
-        self._bmc = Bmc(self.machine, 1, self.network, password=self._password)
-        serve = self.zfsiscsi("serve")
-        self._service = Daemon(
-            into(self.log, [*self.network.prefix, *serve]),
-            self.at / "service.pid",
-            error=LabError,
-            fix=f"see {self.log}",
-            grace=30.0,
-        )
-
-    def zfsiscsi(self, *words: str) -> list[str]:
-        """Return the argv of our command line with this lab's configuration."""
-        return [sys.executable, "-m", "cuckoo_zfsiscsi", "--conf", str(self.conf), *words]
+        self.devices = [
+            devices.make(power, machine, self.network, self._password, number=number)
+            for number, machine in enumerate(self.machines, 1)
+        ]
+        self._roms = [PlainRom(machine, self.network) for machine in self.machines]
+        make = LocalServer if store == "file" else ApplianceServer
+        self.server: Server = make(self.at, self.network)
 
     def up(self) -> None:
         """Make everything, start everything; CAPE's plugin has been initialized at the end.
@@ -124,20 +109,33 @@ class Lab:
         Raises:
             LabError, DeadlineExceededError: a part does not work.
         """
+        self.server.prepare(self._say)
         self._say("network")
         self.network.up()
-        self._write_conf()
-        self._say("golden image")
-        run(self.zfsiscsi("image", "import", IMAGE, str(self.image)), timeout=IMPORT)
-        self._say("BMC")
-        self._bmc.start()
-        self._say("service")
-        self._service.start(Deadline(START), self._serves)
+        self._say("power device")
+        for device in self.devices:
+            device.start()
+        if self.way.rom == "plain":
+            for rom in self._roms:
+                rom.start()
+        first, *others = [device.keys for device in self.devices]
+        render = partial(
+            conf.render,
+            firmware=self.firmware,
+            power=first,
+            prewarm=self.prewarm,
+            way=self.way,
+            more=list(zip(self.more, others, strict=True)),
+        )
+        self.server.up(self.image, render, self._password, self._say)
+        self.client = make_client(self.at)  # with a token, if there is one by now
         self.plugin = load_plugin(self.conf)
+        self._undo.callback(self.plugin.shutdown)
         self.plugin.initialize()
 
     def keep(self) -> None:
         """Let it live on when this process ends; remove() ends it then."""
+        self._undo.pop_all()
         _claim(self.at, 0)
 
     def down(self) -> None:
@@ -145,9 +143,14 @@ class Lab:
         if not self.at.exists():
             return
         try:
-            self._service.stop(Deadline(30.0))
-            self._bmc.stop()
-            self.machine.off()
+            self._undo.close()
+            self.server.down()
+            for device in self.devices:
+                device.stop()
+            for machine in self.machines:
+                machine.off()
+            for rom in self._roms:
+                rom.stop()
         finally:
             remove(self.at)
 
@@ -163,34 +166,6 @@ class Lab:
         self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
     ) -> None:
         self.down()
-
-    def _serves(self) -> bool:
-        try:
-            return bool(self.client.hosts())
-        except ServiceError:
-            return False
-
-    def _write_conf(self) -> None:
-        secret = self.at / "bmc.password"
-        secret.touch(0o600)
-        secret.write_text(f"{self._password}\n")
-        self.conf.write_text(
-            CONF.format(
-                at=self.at,
-                label=LABEL,
-                image=IMAGE,
-                bridge=net.BRIDGE,
-                server=net.SERVER,
-                ra_prefix=net.RA_PREFIX,
-                ip=self.address,
-                mac=net.mac(1),
-                firmware=self.firmware,
-                # The firmware's own NIC driver is there already: 5 s faster than iPXE's here
-                boot_file="boot_file = snponly.efi" if self.firmware == "uefi" else "",
-                power=self._bmc.url,
-                prewarm="yes" if self.prewarm else "no",
-            )
-        )
 
 
 def remove(at: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import importlib.util
+import logging
 import os
 import sys
 import threading
@@ -17,11 +18,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import cuckoo_zfsiscsi.cape
+from cuckoo_zfsiscsi.lab.cape_database import Database, Machine
 
 TIMEOUTS: dict[str, Any] = {"default": 200, "critical": 60, "vm_state": 300, "stuck_seconds": 100}
 """[timeouts] of cuckoo.conf, in seconds, as CAPE ships it."""
 
 _loading = threading.Lock()
+log = logging.getLogger(__name__)
 
 
 class CuckooCriticalError(Exception):
@@ -34,6 +37,10 @@ class CuckooOperationalError(Exception):
 
 class CuckooMachineError(CuckooOperationalError):
     """Something went wrong with a machine."""
+
+
+class CuckooGuestCriticalTimeout(Exception):  # noqa: N818 - CAPE's own name
+    """The guest's agent never answered."""
 
 
 class Dictionary(dict[str, Any]):
@@ -79,7 +86,7 @@ def _coerce(text: str) -> bool | int | str:
 
 
 class Machinery:
-    """CAPE's base class, with a list in place of its database."""
+    """CAPE's base class."""
 
     LABEL = "label"
     module_name: ClassVar[str]
@@ -89,7 +96,7 @@ class Machinery:
     ABORTED: ClassVar[str]
 
     def __init__(self) -> None:
-        self._rows: list[Dictionary] = []
+        self.db = Database(self.conf_path.with_name("cape.db"))
         self.options: Config
         self.set_options(Config(self.conf_path))
 
@@ -102,16 +109,23 @@ class Machinery:
 
     def initialize(self) -> None:
         """Read the machines, then check them: what CAPE does at its start."""
-        self._rows.clear()
         ours = self.options.get(self.module_name)
-        for name in ours["machines"]:
-            options = self.options.get(name.strip())
-            wanted = ("platform", "ip", "arch", "tags", "snapshot")
-            row = Dictionary({key: options.get(key) for key in wanted})
-            row.update(name=name.strip(), label=str(options[self.LABEL]))
-            row["interface"] = options.get("interface") or ours.get("interface")
-            self._rows.append(row)
-        self._initialize_check()
+        with self.db.session.begin():
+            self.db.clean_machines()
+            for name in ours["machines"]:
+                options = self.options.get(name.strip())
+                wanted = ("platform", "ip", "arch", "tags", "snapshot")
+                row = {key: options.get(key) for key in wanted}
+                self.db.add_machine(
+                    **row,
+                    name=name.strip(),
+                    label=str(options[self.LABEL]),
+                    interface=options.get("interface") or ours.get("interface"),
+                    resultserver_ip=options.get("resultserver_ip"),
+                    resultserver_port=options.get("resultserver_port"),
+                    reserved=options.get("reserved") or False,
+                )
+            self._initialize_check()
 
     def _initialize_check(self) -> None:
         known = self._list()
@@ -129,9 +143,29 @@ class Machinery:
                     f"find the machine in its proper state: {error}"
                 ) from error
 
-    def machines(self) -> list[Dictionary]:
+    def machines(self) -> list[Machine]:
         """Return all machines."""
-        return list(self._rows)
+        return self.db.list_machines(include_reserved=True)
+
+    def release(self, machine: Machine) -> Machine:
+        """Unlock a machine."""
+        return self.db.unlock_machine(machine)
+
+    def delete_machine(self, name: str) -> None:
+        """Delete a machine's row."""
+        self.db.delete_machine(name)
+
+    def running_count(self) -> int:
+        """How many machines have a task."""
+        return self.db.count_machines_running()
+
+    def shutdown(self) -> None:
+        """Stop what runs, but for reserved machines."""
+        for machine in self.db.list_machines(locked=True):
+            try:
+                self.stop(machine.label)
+            except CuckooMachineError as error:  # noqa: PERF203
+                log.warning("Unable to shutdown machine %s: %s", machine.label, error)
 
     def start(self, label: str) -> None:
         """Start a machine."""

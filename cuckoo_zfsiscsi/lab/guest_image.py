@@ -29,7 +29,7 @@ def default_cache() -> Path:
     return Path.home() / ".cache/zfsiscsi-lab"
 
 
-def build(cache: Path, *, progress: Say) -> Path:
+def build(cache: Path, *, progress: Say, cape: Path | None = None) -> Path:
     """Return the guest's disk: raw, 384 MB, sparse, read-only; built if it is not in the cache.
 
     Two builders wait for each other; what a killed one left does not count and is removed.
@@ -37,36 +37,40 @@ def build(cache: Path, *, progress: Say) -> Path:
     Args:
         cache: directory for images and downloaded packages, made if need be.
         progress: told what is being done, a few words each.
+        cape: a CAPE tree, whose own agent the guest gets in place of our stand-in.
 
     Raises:
         LabError: a package is not to be had, a tool is missing or failed.
     """
     kernel = packages.find_kernel()
-    image = cache / f"guest-{key(kernel)}.img"
+    image = cache / f"guest-{key(kernel, cape)}.img"
     if image.exists():
         return image
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache, progress):
+        with locked(cache, progress):
             if not image.exists():
-                _build(image, kernel, progress)
+                _build(image, kernel, progress, cape)
     except OSError as error:
         raise LabError(f"the guest's disk: {error}", fix=f"df {cache}; rm -r {cache}") from error
     return image
 
 
-def key(kernel: packages.Kernel) -> str:
+def key(kernel: packages.Kernel, cape: Path | None = None) -> str:
     """Return a name for all that makes the disk what it is: our files, our code, the kernel."""
     inputs = hashlib.sha256(f"{kernel.package} {kernel.version}".encode())
     files = [Path(str(module.__file__)) for module in BUILDERS]
     for path in [*files, Path(__file__), *sorted(guest_root.FILES.glob("[!_]*"))]:
         if path.is_file():
             inputs.update(f"\n{path.name}\n".encode() + path.read_bytes())
+    if cape:
+        inputs.update(b"\nCAPE\n" + guest_root.read_agent(cape))
     return inputs.hexdigest()[:16]
 
 
 @contextmanager
-def _locked(cache: Path, progress: Say) -> Iterator[None]:
+def locked(cache: Path, progress: Say) -> Iterator[None]:
+    """Be the only builder in a cache; what a killed one left is removed."""
     with (cache / "lock").open("w") as lock:  # given up by the kernel when we die
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,14 +82,14 @@ def _locked(cache: Path, progress: Say) -> Iterator[None]:
         yield
 
 
-def _build(image: Path, kernel: packages.Kernel, progress: Say) -> None:
+def _build(image: Path, kernel: packages.Kernel, progress: Say, cape: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="building-", dir=image.parent) as temporary:
         work = Path(temporary)
         for name in ("root", "initrd", "disk"):
             (work / name).mkdir()
         root = work / "root"
         root.chmod(0o755)
-        guest_root.build(root, image.parent / "debs", kernel, progress)
+        guest_root.build(root, image.parent / "debs", kernel, progress, cape=cape)
         progress("making the initrd")
         ram_disk = initrd.build(root, guest_root.FILES / "initramfs-init", work / "initrd")
         shutil.rmtree(root / "usr/lib/modules")  # all that the guest needs is in the initrd

@@ -13,6 +13,10 @@ from cuckoo_zfsiscsi.lab.command import run
 FILES = Path(__file__).parent / "guest"
 """What is ours in the guest."""
 PACKAGES = ("samba", "open-iscsi", "busybox-static", "python3")
+CAPE_PACKAGES = ("python-is-python3", "python3-pyinotify", "strace")
+"""What CAPE's analyzer needs beside Python."""
+CAPE_AGENT = Path("agent/agent.py")
+"""In a CAPE tree."""
 LEAVE_OUT = (
     "debconf",
     "dpkg",
@@ -45,9 +49,22 @@ EXCLUDE = (
 FOLDERS = ("boot", "dev", "guest", "mnt", "proc", "root", "run", "sys", "tmp", "var/log/samba")
 WARM = "import http.server, json, platform, shutil, socketserver, subprocess, tempfile, zipfile"
 """Compiled now: the guest would compile it anew at every boot, as each disk is new."""
+CAPE_WARM = """
+import argparse, asyncio, base64, configparser, datetime, email.parser, email.policy, glob, hashlib
+import http.server, inspect, logging.handlers, pkgutil, platform, queue, random, secrets, shlex, ssl
+import tempfile, timeit, traceback, urllib.request, xml.etree.ElementTree, zipfile
+"""
+"""The same for CAPE's agent and analyzer."""
 
 
-def build(root: Path, debs: Path, kernel: packages.Kernel, say: Callable[[str], None]) -> None:
+def build(
+    root: Path,
+    debs: Path,
+    kernel: packages.Kernel,
+    say: Callable[[str], None],
+    *,
+    cape: Path | None = None,
+) -> None:
     """Fill a root tree.
 
     Args:
@@ -55,12 +72,14 @@ def build(root: Path, debs: Path, kernel: packages.Kernel, say: Callable[[str], 
         debs: where downloaded packages are kept.
         kernel: the kernel to put in.
         say: told what is being done.
+        cape: a CAPE tree, whose own agent the guest gets in place of our stand-in.
 
     Raises:
-        LabError: apt or a package failed.
+        LabError: apt or a package failed, or the CAPE tree has no agent.
     """
     say("downloading packages")
-    found = packages.fetch([*PACKAGES, kernel.package], debs)
+    wanted = [*PACKAGES, *(CAPE_PACKAGES if cape else ()), kernel.package]
+    found = packages.fetch(wanted, debs)
     for name in ("bin", "sbin", "lib", "lib64"):  # as base-files does: one /usr
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
@@ -80,9 +99,19 @@ def build(root: Path, debs: Path, kernel: packages.Kernel, say: Callable[[str], 
         ):
             (root / "usr/bin" / applet).symlink_to("busybox")
     _configure(root)
+    if cape:
+        _take_cape(root, cape)
     say("compiling Python's modules")
     run(
-        ["chroot", str(root), "/usr/bin/python3", "-W", "ignore", "-c", WARM],
+        [
+            "chroot",
+            str(root),
+            "/usr/bin/python3",
+            "-W",
+            "ignore",
+            "-c",
+            CAPE_WARM if cape else WARM,
+        ],
         timeout=120,
         env={"PYTHONDONTWRITEBYTECODE": ""},
     )
@@ -98,3 +127,27 @@ def _configure(root: Path) -> None:
     for name in ("init", "epm", "agent.py"):
         shutil.copyfile(FILES / name, root / "guest" / name)
         (root / "guest" / name).chmod(0o755)
+
+
+def read_agent(cape: Path) -> bytes:
+    """Return CAPE's agent.
+
+    Raises:
+        LabError: this is no CAPE tree.
+    """
+    try:
+        return (cape / CAPE_AGENT).read_bytes()
+    except OSError as error:
+        raise LabError(
+            f"{cape / CAPE_AGENT}: {error.strerror}", fix="give the folder of a CAPE checkout"
+        ) from None
+
+
+def _take_cape(root: Path, cape: Path) -> None:
+    """Put in CAPE's own agent, and what its analyzer calls."""
+    (root / "guest/agent.py").write_bytes(read_agent(cape))
+    for name in ("sudo", "date"):
+        program = root / "usr/bin" / name
+        program.unlink(missing_ok=True)
+        shutil.copyfile(FILES / name, program)
+        program.chmod(0o755)

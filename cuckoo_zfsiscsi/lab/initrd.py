@@ -15,6 +15,7 @@ from cuckoo_zfsiscsi.lab.command import run
 MODULES = (
     "virtio_pci",
     "virtio_net",
+    "virtio_scsi",
     "sd_mod",
     "crc32c_generic",
     "crct10dif_generic",
@@ -25,7 +26,8 @@ MODULES = (
     "button",
     "evdev",
 )
-"""What a netboot needs, in this order; one that is built into the kernel is no file."""
+"""What a boot needs, by network or from a disk, in this order; one that is built into the kernel is
+no file."""
 LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
 
 
@@ -56,6 +58,15 @@ def build(root: Path, init: Path, work: Path) -> bytes:
             data = lzma.decompress(data)
         (work / f"modules/{number:02}-{name_of(module)}.ko").write_bytes(data)
     copy_program(init, work / "init")
+    return pack(work)
+
+
+def pack(work: Path) -> bytes:
+    """Return a directory as an initrd, all of it owned by root.
+
+    Raises:
+        LabError: no cpio, or the disk is full.
+    """
     names = sorted(str(path.relative_to(work)) for path in work.rglob("*"))
     archive = work.parent / "initrd.cpio"
     cpio = ["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", "-F", str(archive)]

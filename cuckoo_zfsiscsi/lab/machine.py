@@ -19,6 +19,8 @@ from pathlib import Path
 
 PATIENCE = 10.0
 """Seconds within which QEMU starts, dies, or answers."""
+KEY = 0.1
+"""Seconds for which QEMU holds a key down."""
 
 
 class MachineError(Exception):
@@ -130,8 +132,22 @@ class Machine:
         """Press the reset button. Nothing if it is off."""
         self.qmp("system_reset")
 
-    def qmp(self, command: str) -> None:
+    def hit(self, *keys: str) -> None:
+        """Hit keys of the host's keyboard, one after the other. Nothing if it is off.
+
+        Args:
+            keys: by QEMU's names (QKeyCode): "ret", "down", "a".
+        """
+        for key in keys:
+            self.qmp("send-key", keys=[{"type": "qcode", "data": key}])
+            time.sleep(2 * KEY)  # it is held down for KEY; iPXE loses one that comes too soon
+
+    def qmp(self, command: str, **arguments: object) -> None:
         """Have QEMU do something (QEMU Machine Protocol).
+
+        Args:
+            command: to give.
+            arguments: of the command.
 
         Raises:
             MachineError: it is on but does not answer.
@@ -144,8 +160,9 @@ class Machine:
                 _connect(peer, self.state / "qmp")
                 with peer.makefile("rwb") as lines:
                     lines.readline()  # greeting
-                    for name in ("qmp_capabilities", command):
-                        lines.write(json.dumps({"execute": name}).encode() + b"\n")
+                    for name, values in (("qmp_capabilities", {}), (command, arguments)):
+                        request = {"execute": name, "arguments": values}
+                        lines.write(json.dumps(request).encode() + b"\n")
                         lines.flush()
                         while (answer := lines.readline()).startswith(
                             (b'{"event"', b'{"timestamp"')

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -19,27 +18,25 @@ import typer
 from rich.console import Console
 
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
-from cuckoo_zfsiscsi.lab import bring_up, guest_image, malware
-from cuckoo_zfsiscsi.lab.bring_up import LABEL, Lab
+from cuckoo_zfsiscsi.lab import bring_up, devices, guest_image, malware
+from cuckoo_zfsiscsi.lab.bring_up import Lab, Store
 from cuckoo_zfsiscsi.lab.cape_standin import CuckooCriticalError, CuckooMachineError
+from cuckoo_zfsiscsi.lab.conf import LABEL
 from cuckoo_zfsiscsi.lab.machine import MachineError
+from cuckoo_zfsiscsi.lab.qemu import Firmware, Rom
 from cuckoo_zfsiscsi.lab.result import Result
-from cuckoo_zfsiscsi.lab.runs import run_once, stop, without_reset
+from cuckoo_zfsiscsi.lab.runs import reboot, run_once, stop, without_reset
 from cuckoo_zfsiscsi.lab.show import Progress, print_result
 from cuckoo_zfsiscsi.lab.watch import Watch
+from cuckoo_zfsiscsi.lab.way import Dhcp, ResetOn, Way
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-class Firmware(str, Enum):
-    """What starts the emulated host."""
-
-    BIOS = "bios"
-    UEFI = "uefi"
-
-
 def work(lab: Lab, result: Result, tell: Progress) -> None:
     """Do the main job: runs, a power-up without reset, a last look. Fill in the result.
+
+    With reset_on = boot no power-up is without a reset: there a mere reboot is shown instead.
 
     Raises:
         CuckooMachineError, ZfsIscsiError, MachineError: the path is broken somewhere.
@@ -53,7 +50,11 @@ def work(lab: Lab, result: Result, tell: Progress) -> None:
             tell.say(f"run {number}: {run.recovery_s:.1f} s; {run.detail}")
             malware.infect(lab.network, lab.address)
             tell.say(f"run {number}: infected: a marker file; 2 MiB of random data over sector 0")
-            if number == result.wanted:
+            if number == result.wanted and result.reset_on == "boot":
+                tell.say("a mere reboot: the reset button, and wait")
+                result.reboot = reboot(lab, watch, number)
+                tell.say(f"a mere reboot: {result.reboot.detail}")
+            elif number == result.wanted:
                 tell.say("without the reset: power off and on, and wait")
                 slowest = max(one.stages["rpc"] for one in result.runs)
                 result.without_reset = without_reset(lab, watch, slowest)
@@ -89,7 +90,8 @@ def how_to_go_on(lab: Lab, console: Console) -> None:
         f"{inside} curl -s http://{lab.address}:8000/",
         f"{inside} {command} power {LABEL} status",
         f"{command} stop {LABEL}",
-        f"tail -f {lab.log} {lab.machine.state}/console",
+        f"{inside} {command} measure recovery {LABEL} --runs 1",
+        f"tail -f {lab.server.logs[0]} {lab.machine.state}/console",
         "scripts/lab --down",
     ):
         console.print(f"  {line}")
@@ -98,7 +100,50 @@ def how_to_go_on(lab: Lab, console: Console) -> None:
 @app.command(help="Show the whole path on this machine, with an emulated host. Needs root.")
 def main(
     runs: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
-    firmware: Annotated[Firmware, typer.Option(help="Of the emulated host.")] = Firmware.BIOS,
+    firmware: Annotated[Firmware, typer.Option(help="Of the emulated host.")] = "bios",
+    store: Annotated[
+        Store,
+        typer.Option(
+            help="file: everything on this machine. zfs: the storage server is an emulated machine "
+            "too, with ZFS and LIO; it is built at first, which takes minutes."
+        ),
+    ] = "file",
+    power: Annotated[
+        devices.Kind,
+        typer.Option(
+            help="What switches the host: a BMC by IPMI or Redfish; or wol, which has none: woken "
+            "by Wake-on-LAN, cut by a smart plug."
+        ),
+    ] = "ipmi",
+    dhcp: Annotated[
+        Dhcp,
+        typer.Option(
+            help="The DHCP server. paper: its own, dhcpd with a hook that resets, and the boot "
+            "script by TFTP."
+        ),
+    ] = "dnsmasq",
+    reset_on: Annotated[
+        ResetOn,
+        typer.Option(
+            help="start: CAPE's start gives a clean disk. boot: each boot does, also a mere "
+            "press of the reset button."
+        ),
+    ] = "start",
+    rom: Annotated[
+        Rom,
+        typer.Option(
+            help="The card's ROM, with BIOS: ipxe, QEMU's own, asks for the boot script at once; "
+            "plain loads iPXE first, as most physical cards do. With UEFI ipxe is the firmware's "
+            "PXE, and http its HTTP boot."
+        ),
+    ] = "ipxe",
+    mutual_chap: Annotated[
+        bool, typer.Option("--mutual-chap", help="The iSCSI target proves itself to the host, too.")
+    ] = False,
+    boot_file: Annotated[
+        str | None,
+        typer.Option(help="boot_file of the host, as ipxe.efi; the fastest if not given."),
+    ] = None,
     prewarm: Annotated[bool, typer.Option("--prewarm", help="Boot while CAPE is idle.")] = False,
     json: Annotated[
         Path | None, typer.Option(help="Write what was seen to this file.", dir_okay=False)
@@ -113,15 +158,39 @@ def main(
         return
     if json and not json.parent.is_dir():
         raise typer.BadParameter(f"{json.parent} is no directory", param_hint="--json")
+    if store == "zfs" and dhcp != "dnsmasq":
+        raise typer.BadParameter(
+            "the emulated storage server has dnsmasq alone", param_hint="--dhcp"
+        )
+    if reset_on == "boot" and prewarm:
+        raise typer.BadParameter(
+            "with --reset-on boot nobody boots the host ahead", param_hint="--prewarm"
+        )
+    if dhcp == "paper" and reset_on != "boot":
+        raise typer.BadParameter("paper goes with --reset-on boot", param_hint="--dhcp")
+    if rom == ("plain" if firmware == "uefi" else "http"):
+        raise typer.BadParameter(f"there is no {rom} with {firmware}", param_hint="--rom")
     for at in bring_up.leftovers():
         console.print(f"{at} is left from another lab; to remove it: scripts/lab --down")
-    result, tell, lab = Result(firmware.value, prewarm, runs), Progress(console), None
+    result, tell, lab = (
+        Result(firmware, store, power, prewarm, runs, reset_on=reset_on),
+        Progress(console),
+        None,
+    )
     try:
         tell.say("guest disk")
         image = guest_image.build(
             guest_image.default_cache(), progress=lambda what: tell.say(f"guest disk: {what}")
         )
-        lab = Lab(firmware=firmware.value, prewarm=prewarm, image=image, say=tell.say)
+        lab = Lab(
+            firmware=firmware,
+            store=store,
+            power=power,
+            prewarm=prewarm,
+            image=image,
+            say=tell.say,
+            way=Way(dhcp, rom, boot_file, mutual_chap, reset_on),
+        )
         lab.up()
         work(lab, result, tell)
     except (ZfsIscsiError, MachineError, CuckooMachineError, CuckooCriticalError) as error:
@@ -149,7 +218,7 @@ def _take_down_in_peace(lab: Lab, result: Result) -> None:
     if result.error:
         logs = guest_image.default_cache() / "last-failure"
         logs.mkdir(parents=True, exist_ok=True)
-        for path in (lab.log, *lab.machine.state.glob("console-*.log")):
+        for path in (*lab.server.logs, *lab.machine.state.glob("console-*.log")):
             if path.exists():
                 (logs / path.name).write_bytes(path.read_bytes())
         result.error += f" (logs: {logs})"

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +17,10 @@ from cuckoo_zfsiscsi.lab.command import run
 
 BRIDGE = "boot0"
 SERVER = IPv4Interface("10.99.0.1/24")
+BMCS = IPv4Network("10.98.0.0/24")
+"""Addresses of the BMCs, on the server's loopback interface."""
+OBSERVER = IPv4Interface("10.99.0.254/24")
+"""The lab's own programs, where the server is a machine beside them."""
 SERVER6 = IPv6Interface("fd99::1/64")
 RA_PREFIX = IPv6Network("fd99::/64")
 FOLDER = Path("/run/netns")
@@ -30,8 +34,8 @@ def host_address(number: int) -> IPv4Address:
 
 
 def bmc_address(number: int) -> IPv4Address:
-    """Address of the BMC of host 1, 2, ..., on the server's loopback interface."""
-    return IPv4Address("10.98.0.10") + number
+    """Address of the BMC of host 1, 2, ..."""
+    return BMCS.network_address + 10 + number
 
 
 def mac(number: int) -> str:
@@ -52,11 +56,13 @@ class Network:
     Args:
         name: of the namespace; several labs live side by side under different names.
         hosts: how many.
+        is_server: what runs in it is the storage server; else there is room for one beside it.
     """
 
-    def __init__(self, name: str = "", *, hosts: int = 1) -> None:
+    def __init__(self, name: str = "", *, hosts: int = 1, is_server: bool = True) -> None:
         self.name = name or f"zfsiscsi-lab-{os.getpid()}"
         self.hosts = hosts
+        self.is_server = is_server
 
     @property
     def prefix(self) -> list[str]:
@@ -99,8 +105,7 @@ class Network:
         commands = [
             "link set lo up",
             f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0",
-            f"addr add {SERVER} dev {BRIDGE}",
-            f"addr add {SERVER6} dev {BRIDGE} nodad",
+            *(f"addr add {address}" for address in self._addresses()),
             f"link set {BRIDGE} up",
             # A port that is always up: with every host off, the bridge would lose its carrier
             "link add keep0 type veth peer name keep1",
@@ -115,6 +120,11 @@ class Network:
             ]
         ip = ["ip", "-netns", self.name, "-batch", "-"]
         run(ip, stdin="\n".join(commands).encode() + b"\n", timeout=TIMEOUT)
+
+    def _addresses(self) -> list[str]:
+        if self.is_server:
+            return [f"{SERVER} dev {BRIDGE}", f"{SERVER6} dev {BRIDGE} nodad"]
+        return [f"{OBSERVER} dev {BRIDGE}"]
 
     def down(self) -> None:
         """End what runs in it, remove it. Works on a half-made one and on none.

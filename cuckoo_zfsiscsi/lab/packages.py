@@ -6,6 +6,7 @@ against an empty database of installed packages, so that the answer is complete 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from collections.abc import Sequence
@@ -30,30 +31,72 @@ class Kernel:
     version: str
 
 
-def find_kernel() -> Kernel:
+def find_kernel(name: str = KERNEL, *, view: Sequence[str] = ()) -> Kernel:
     """Ask apt; update its lists if it does not know.
+
+    Args:
+        name: the package that always depends on the newest kernel.
+        view: options of apt, see appliance.sources.
 
     Raises:
         LabError: there is none.
     """
+    about = show(name, view=view)
+    if found := re.search(r"^Depends:.*?\b(linux-image-\d\S+) \(= (\S+)\)", about, re.M):
+        return Kernel(*found.groups())
+    raise LabError(f"apt knows no kernel of {name}", fix=FIX)
+
+
+def show(name: str, *, view: Sequence[str] = ()) -> str:
+    """Return what apt knows of the version it would install; update its lists if it is nothing.
+
+    Args:
+        name: of the package.
+        view: options of apt, see appliance.sources.
+
+    Raises:
+        LabError: there is no such package.
+    """
     for attempt in range(2):
-        try:
-            about = run(["apt-cache", "--no-all-versions", "show", KERNEL], timeout=TIMEOUT)
-        except LabError:
-            about = ""
-        if found := re.search(r"^Depends:.*?\b(linux-image-\d\S+) \(= (\S+)\)", about, re.M):
-            return Kernel(*found.groups())
+        with contextlib.suppress(LabError):
+            about = run(["apt-cache", *view, "--no-all-versions", "show", name], timeout=TIMEOUT)
+            if about:
+                return about
         if not attempt:
-            run(["apt-get", "update"], timeout=TIMEOUT)
-    raise LabError(f"apt knows no package {KERNEL}", fix=FIX)
+            run(["apt-get", *view, "update"], timeout=TIMEOUT)
+    raise LabError(f"apt knows no package {name}", fix=FIX)
 
 
-def fetch(names: Sequence[str], folder: Path) -> dict[str, Path]:
+def download(names: Sequence[str], folder: Path, *, view: Sequence[str] = ()) -> list[Path]:
+    """Download these packages alone; what is there already is kept.
+
+    Args:
+        names: packages wanted.
+        folder: where the .deb files stay for the next time.
+        view: options of apt, see appliance.sources.
+
+    Returns:
+        Their .deb files.
+
+    Raises:
+        LabError: apt can't.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    apt = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *view, "download", *names]
+    uris = run([*apt, "--print-uris"], timeout=TIMEOUT)
+    debs = [folder / name for name in re.findall(r"^'[^']+' (\S+\.deb) ", uris, re.M)]
+    if not all(deb.is_file() for deb in debs):
+        run(apt, timeout=TIMEOUT, cwd=folder)
+    return debs
+
+
+def fetch(names: Sequence[str], folder: Path, *, view: Sequence[str] = ()) -> dict[str, Path]:
     """Download packages and all that they depend on; what is there already is kept.
 
     Args:
         names: packages wanted.
         folder: where the .deb files stay for the next time.
+        view: options of apt, see appliance.sources.
 
     Returns:
         The .deb file of each package, by package name.
@@ -64,7 +107,7 @@ def fetch(names: Sequence[str], folder: Path) -> dict[str, Path]:
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     status = folder / "status"
     status.touch()
-    apt = ["apt-get", "-q", "-y", "--no-install-recommends"]
+    apt = ["apt-get", "-q", "-y", "--no-install-recommends", *view]
     for option in (
         f"Dir::State::status={status}",
         f"Dir::State::extended_states={folder / 'extended_states'}",
@@ -76,7 +119,7 @@ def fetch(names: Sequence[str], folder: Path) -> dict[str, Path]:
     try:
         run([*apt, "--download-only", "install", *names], timeout=TIMEOUT)
     except LabError:  # the lists may be older than what the mirror still has
-        run(["apt-get", "update"], timeout=TIMEOUT)
+        run(["apt-get", *view, "update"], timeout=TIMEOUT)
         run([*apt, "--download-only", "install", *names], timeout=TIMEOUT)
     plan = run([*apt, "--simulate", "install", *names], timeout=TIMEOUT)
     debs = {}

@@ -11,13 +11,20 @@ from typing import Literal
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.machine import Machine
+from cuckoo_zfsiscsi.lab.plain_rom import IN, OUT
 
 Firmware = Literal["bios", "uefi"]
+Rom = Literal["ipxe", "plain", "http"]
 
 MEMORY = 256
 """MiB."""
 CPU = "qemu64,+rdrand"
 """With a source of random numbers, as any CPU of today: without, the guest waits for chance."""
+PHYSICAL = (
+    *("-smbios", "type=0,vendor=Dell Inc.,version=1.21.0"),
+    *("-smbios", "type=1,manufacturer=Dell Inc.,product=OptiPlex 7040"),
+)
+"""SMBIOS as a physical host has it. Without, it says QEMU: what malware looks for."""
 OVMF = Path("/usr/share/OVMF")
 FIRMWARE_OPTIONS = {
     # Everything to the serial console. The NIC's ROM is iPXE itself.
@@ -26,6 +33,20 @@ FIRMWARE_OPTIONS = {
     "uefi": ["-machine", "pc"],
 }
 
+PLAIN_ROM = [
+    *("-chardev", f"socket,id=out,path={OUT}", "-chardev", f"socket,id=in,path={IN}"),
+    # This order: the other way round a frame would come by again, for ever
+    *("-object", "filter-redirector,id=back,netdev=boot,queue=rx,indev=in"),
+    *("-object", "filter-redirector,id=away,netdev=boot,queue=rx,outdev=out"),
+]
+"""What the host sends takes the way through lab.plain_rom."""
+HTTP_BOOT = [
+    word
+    for version in ("IPv4", "IPv6")
+    for word in ("-fw_cfg", f"name=opt/org.tianocore/{version}PXESupport,string=n")
+]
+"""OVMF tries a card by PXE before it tries it by HTTP, unless it is told to leave PXE out."""
+
 
 def create(
     state: Path,
@@ -33,6 +54,7 @@ def create(
     firmware: Firmware,
     network: net.Network,
     *,
+    rom: Rom = "ipxe",
     extra: Sequence[str] = (),
     memory: int = MEMORY,
 ) -> Machine:
@@ -43,6 +65,9 @@ def create(
         number: 1, 2, ...: decides about its MAC and its port, see lab.network.
         firmware: what starts it.
         network: what it is plugged into, whoever switches it on.
+        rom: what boots the network card. With BIOS: QEMU's own, or one that hides that it is
+            iPXE; that needs lab.plain_rom to run in the machine's directory. With UEFI: "http" is
+            its HTTP boot, anything else its PXE.
         extra: more arguments for QEMU.
         memory: MiB.
 
@@ -64,8 +89,12 @@ def create(
     argv += ["-daemonize", "-pidfile", str(at / "pid")]
     tap = net.tap(number)
     argv += ["-netdev", f"tap,id=boot,ifname={tap},script=no,downscript=no"]
+    if firmware == "bios" and rom == "plain":
+        argv += PLAIN_ROM
     if firmware == "uefi":
         nic += ",romfile="
+        if rom == "http":
+            argv += HTTP_BOOT
         variables = at / "uefi-variables.fd"
         try:
             if not variables.exists():

@@ -11,6 +11,7 @@ from typing import Any
 
 from cuckoo_zfsiscsi.lab.qemu import MEMORY
 from cuckoo_zfsiscsi.lab.runs import Run, WithoutReset
+from cuckoo_zfsiscsi.lab.way import ResetOn
 
 
 @dataclass(slots=True)
@@ -18,14 +19,20 @@ class Result:
     """All that one call of the lab showed."""
 
     firmware: str
+    store: str
+    power: str
     prewarm: bool
     wanted: int
     """Runs asked for."""
     runs: list[Run] = field(default_factory=list)
     without_reset: WithoutReset | None = None
     after: Run | None = None
-    """The last look: clean again after the host was powered up without a reset."""
+    """The last look: clean again after all."""
     error: str = ""
+    reset_on: ResetOn = "start"
+    reboot: Run | None = None
+    """With reset_on = boot, instead of `without_reset`: what a mere press of the reset button, in
+    the middle of the last run, made of the infected host."""
 
     @property
     def faults(self) -> list[str]:
@@ -33,14 +40,17 @@ class Result:
         if self.error:
             return [self.error]
         found = []
-        every = [*self.runs, *([self.after] if self.after else [])]
+        every = [*self.runs, *(run for run in (self.reboot, self.after) if run)]
         if len(self.runs) < self.wanted or self.after is None:
             found.append(f"{len(self.runs)} of {self.wanted} runs, and a last look")
         found += [f"run {run.number}: {run.detail}" for run in every if not run.clean]
         generations = [run.generation for run in every]
         if generations != sorted(set(generations)):
             found.append(f"a disk was used again: generations {generations}")
-        if self.without_reset is None:
+        if self.reset_on == "boot":
+            if self.reboot is None:
+                found.append("not shown what a mere reboot does")
+        elif self.without_reset is None:
             found.append("not shown what happens without the reset")
         elif self.without_reset.came_up:
             found.append("the infected host came up without the reset")
@@ -57,10 +67,14 @@ class Result:
             "result": "fail" if self.faults else "pass",
             "faults": self.faults,
             "firmware": self.firmware,
+            "store": self.store,
+            "power": self.power,
             "prewarm": self.prewarm,
             "machine": {"emulated": "QEMU, TCG", "memory_mib": MEMORY, "cpus": os.cpu_count()},
             "mean_recovery_s": self.mean_s,
             "runs": [asdict(run) for run in self.runs],
+            "reset_on": self.reset_on,
+            "reboot": asdict(self.reboot) if self.reboot else None,
             "without_reset": asdict(self.without_reset) if self.without_reset else None,
             "after": asdict(self.after) if self.after else None,
         }

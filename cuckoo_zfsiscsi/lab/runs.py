@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import malware
-from cuckoo_zfsiscsi.lab.bring_up import LABEL, Lab
-from cuckoo_zfsiscsi.lab.watch import Watch
+from cuckoo_zfsiscsi.lab.bring_up import Lab
+from cuckoo_zfsiscsi.lab.conf import LABEL
+from cuckoo_zfsiscsi.measure.watch import Watch
 
 POLL = 0.2
 """Seconds between two looks at the service's progress."""
 PREWARM = 300.0
-"""Seconds within which a prewarmed host must stand by."""
+"""Seconds within which a host that nobody has started must be up."""
 DOWN = 10.0
 """Seconds after stop() within which RPC must be silent."""
 NO_BOOT = ("Boot from SAN device 0x80 failed", "Could not boot", "does not boot, next try")
@@ -98,6 +99,36 @@ def stop(lab: Lab, watch: Watch) -> float:
     return watch.down(Deadline(DOWN))
 
 
+def reboot(lab: Lab, watch: Watch, number: int) -> Run:
+    """Press the reset button of the infected host, as anyone may with reset_on = boot; and look.
+
+    Args:
+        lab: that is up, its host in a run and infected.
+        watch: of its host.
+        number: of this run.
+
+    Raises:
+        MachineError: the emulated host can't be reset.
+        LabError, DeadlineExceededError: it did not come up again.
+    """
+    before = lab.client.host(LABEL)["generation"]
+    lab.machine.reset()
+    down = watch.down(Deadline(DOWN))
+    for host in _looks(lab, "the boot after the reset button"):
+        if host["generation"] != before and host["state"] in ("ready", "running"):
+            break
+    up = watch.up(Deadline(DOWN), after=down)
+    finding = malware.look(lab.network, lab.address, lab.image)
+    return Run(
+        number,
+        recovery_s=up - down,
+        stages=dict(host["last_boot"]["stages"]),
+        generation=host["generation"],
+        clean=finding.clean,
+        detail=finding.detail,
+    )
+
+
 def without_reset(lab: Lab, watch: Watch, boot_s: float) -> WithoutReset:
     """Power the infected host off and on within its run, which keeps the disk; watch it.
 
@@ -157,14 +188,28 @@ def _await_prewarmed(lab: Lab, told: set[str], stage: Stage) -> None:
         LabError: it is quarantined.
         DeadlineExceededError: it does not come.
     """
-    deadline = Deadline(PREWARM)
-    while (host := lab.client.host(LABEL))["state"] != "ready":
-        if host["state"] == "quarantined":
-            raise LabError(f"{LABEL} is quarantined: {host['reason']}")
+    for host in _looks(lab, "prewarming"):
+        if host["state"] == "ready":
+            break
         if host["state"] == "booting":
             _tell(lab, 0.0, told, stage)
-        deadline.sleep(POLL, "prewarming")
     _tell(lab, 0.0, told, stage)
+
+
+def _looks(lab: Lab, what: str) -> Iterator[dict[str, Any]]:
+    """Give what the service says of the host, again and again, as long as the caller looks on.
+
+    Raises:
+        LabError: it is quarantined.
+        DeadlineExceededError: the caller has looked on for too long.
+    """
+    deadline = Deadline(PREWARM)
+    while True:
+        host = lab.client.host(LABEL)
+        if host["state"] == "quarantined":
+            raise LabError(f"{LABEL} is quarantined: {host['reason']}")
+        yield host
+        deadline.sleep(POLL, what)
 
 
 def _started(lab: Lab) -> float:

@@ -5,25 +5,11 @@ from __future__ import annotations
 import time
 from statistics import mean
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from cuckoo_zfsiscsi.lab.result import Result
-from cuckoo_zfsiscsi.service.report import STAGES
-
-PAPER = (
-    ("VMware ESXi 6.0", (10, 10, 10)),
-    ("KVM (Linux 4.4)", (13, 12, 13)),
-    ("Deep Freeze 8.38", (39, 39, 39)),
-    ("FOG 1.2", (646, 625, 611)),
-    ("ZFS + iSCSI", (45, 42, 45)),
-)
-""""Bootable system snapshot for physical machines" (2017), table 4: recovery times in seconds."""
-SHOWN = STAGES[1:]
-"""Of the boot; power itself, a BMC's second, is in the JSON document."""
-BEFORE_POWER = ("fence", "swap", "prove", "arm")
-"""Stages of a reset, each a duration."""
+from cuckoo_zfsiscsi.measure.show import BOOT, make_table, paper_table, reset_s
 
 
 class Progress:
@@ -62,7 +48,13 @@ def print_result(console: Console, result: Result) -> None:
             "reset: fence, swap, prove, arm. dhcp to agent: since the power-on request.",
             style="dim",
         )
-        console.print(_paper())
+        console.print(paper_table())
+    if result.reboot:
+        one = result.reboot
+        console.print(
+            f"A mere reboot of the infected host: {'clean' if one.clean else 'DIRTY'} after "
+            f"{one.recovery_s:.1f} s, generation {one.generation}."
+        )
     if result.without_reset:
         seen = result.without_reset
         came_up = "RPC answered again" if seen.came_up else "no RPC"
@@ -75,10 +67,12 @@ def print_result(console: Console, result: Result) -> None:
 
 
 def _runs(result: Result) -> Table:
-    host = f"emulated host, {result.firmware.upper()}" + (", prewarmed" * result.prewarm)
-    table = _table(f"Recovery in this lab, seconds ({host})")
-    for column in ("run", "recovery", "start()", "disk", "gen.", "reset", *SHOWN):
-        style = "dim" if column in ("reset", *SHOWN) else ""
+    host = f"emulated host, {result.firmware.upper()}, {result.power}, store {result.store}"
+    host += ", prewarmed" * result.prewarm
+    host += ", reset on boot" * (result.reset_on == "boot")
+    table = make_table(f"Recovery in this lab, seconds ({host})")
+    for column in ("run", "recovery", "start()", "disk", "gen.", "reset", *BOOT):
+        style = "dim" if column in ("reset", *BOOT) else ""
         table.add_column(column, justify="right", style=style)
     for run in result.runs:
         table.add_row(
@@ -87,24 +81,10 @@ def _runs(result: Result) -> Table:
             f"{run.start_s:.1f}",
             "[green]clean[/]" if run.clean else "[red]dirty[/]",
             str(run.generation),
-            f"{sum(run.stages.get(stage, 0.0) for stage in BEFORE_POWER):.2f}",
-            *(f"{run.stages[stage]:.1f}" if stage in run.stages else "-" for stage in SHOWN),
+            f"{reset_s(run.stages):.2f}",
+            *(f"{run.stages[stage]:.1f}" if stage in run.stages else "-" for stage in BOOT),
         )
     table.add_section()
     start = mean(run.start_s for run in result.runs)
     table.add_row("mean", f"{result.mean_s:.1f}", f"{start:.1f}")
-    return table
-
-
-def _table(title: str) -> Table:
-    """Make a table that fits into 80 columns."""
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-
-
-def _paper() -> Table:
-    table = _table("The paper's table 4, seconds (other hardware: HP ProDesk, Windows 7)")
-    for column in ("", "run 1", "run 2", "run 3", "mean"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, times in PAPER:
-        table.add_row(name, *map(str, times), f"{mean(times):.1f}")
     return table

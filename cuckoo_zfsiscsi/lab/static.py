@@ -41,7 +41,7 @@ dhcp-userclass=set:ipxe,iPXE
 dhcp-match=set:efi,option:client-arch,7
 dhcp-match=set:efi,option:client-arch,9
 dhcp-boot=tag:!ipxe,tag:!efi,undionly.kpxe
-dhcp-boot=tag:!ipxe,tag:efi,snponly.efi
+dhcp-boot=tag:!ipxe,tag:efi,{boot_file}
 dhcp-boot=tag:ipxe,http://{server}:{http}/boot.ipxe
 # No waiting for a proxy DHCP server (encapsulated iPXE option 176), none for IPv6
 dhcp-option=encap:175,176,1b
@@ -58,6 +58,29 @@ sanboot --drive 0x80 iscsi:{server}::3260:1:{iqn}:{target} ||
 sleep 2
 goto retry
 """
+EFI_FILE = "snponly.efi"
+"""What a UEFI host is given."""
+
+
+def dnsmasq_conf(folder: Path, number: int = 1, boot_file: str = EFI_FILE) -> str:
+    """Return dnsmasq's configuration for one host, whose script an HTTP server must have.
+
+    Args:
+        folder: for its leases.
+        number: of the host, see lab.network.
+        boot_file: for UEFI.
+    """
+    text = DNSMASQ.format(
+        bridge=net.BRIDGE,
+        boot_file=boot_file,
+        folder=folder,
+        tftp=TFTP_ROOT,
+        first=net.SERVER.network.network_address,
+        server=net.SERVER.ip,
+        http=HTTP_PORT,
+        ra=net.RA_PREFIX.network_address,
+    )
+    return text + f"dhcp-host={net.mac(number)},{net.host_address(number)},host{number}\n"
 
 
 class StaticServers:
@@ -68,9 +91,19 @@ class StaticServers:
         disk: file to export, written by the guest.
         folder: for their files; made here.
         number: of the host, see lab.network.
+        boot_file: for UEFI.
     """
 
-    def __init__(self, network: net.Network, disk: Path, folder: Path, *, number: int = 1) -> None:
+    def __init__(
+        self,
+        network: net.Network,
+        disk: Path,
+        folder: Path,
+        *,
+        number: int = 1,
+        boot_file: str = "",
+    ) -> None:
+        self._boot_file = boot_file or EFI_FILE
         self._disk = disk.absolute()
         self._number = number
         self._folder = folder.absolute()
@@ -98,19 +131,8 @@ class StaticServers:
         www.mkdir(parents=True, exist_ok=True)
         names = {"server": net.SERVER.ip, "iqn": IQN, "target": f"host{self._number}"}
         (www / "boot.ipxe").write_text(SCRIPT.format(**names))
-        address = net.host_address(self._number)
-        (self._folder / "dnsmasq.conf").write_text(
-            DNSMASQ.format(
-                bridge=net.BRIDGE,
-                folder=self._folder,
-                tftp=TFTP_ROOT,
-                first=net.SERVER.network.network_address,
-                server=net.SERVER.ip,
-                http=HTTP_PORT,
-                ra=net.RA_PREFIX.network_address,
-            )
-            + f"dhcp-host={net.mac(self._number)},{address},host{self._number}\n"
-        )
+        text = dnsmasq_conf(self._folder, self._number, self._boot_file)
+        (self._folder / "dnsmasq.conf").write_text(text)
         self._tgtd.start(Deadline(START), self._tgtd_answers)
         self._tgtadm("new", "target", "-T", f"{IQN}:host{self._number}")
         self._tgtadm("new", "logicalunit", "--lun", "1", "-b", str(self._disk))

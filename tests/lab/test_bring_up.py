@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cuckoo_zfsiscsi.errors import LabError
-from cuckoo_zfsiscsi.lab import bring_up, guest_image, main, qemu, runs
+from cuckoo_zfsiscsi.lab import bring_up, conf, guest_image, main, qemu, runs
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.bring_up import Lab, leftovers, remove
 
@@ -19,25 +20,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def make(tmp_path: Path, firmware: qemu.Firmware = "bios") -> Lab:
+def make(tmp_path: Path, firmware: qemu.Firmware = "bios", more: Sequence[conf.Host] = ()) -> Lab:
     image = tmp_path / "image.raw"
     image.write_bytes(os.urandom(4 << 20))
-    return Lab(firmware=firmware, prewarm=False, image=image, say=lambda _: None)
+    return Lab(firmware=firmware, prewarm=False, image=image, say=lambda _: None, more=more)
 
 
 def test_up_and_down(folder: Path) -> None:
     """All of it but a boot: the service answers, and the plugin knows the host."""
-    lab = make(folder)
+    lab = make(folder, more=[conf.Host(qemu=qemu.PHYSICAL)])
     assert lab.at not in leftovers()
     with lab:
-        assert lab.plugin.machines()[0]["label"] == bring_up.LABEL
+        assert [one.label for one in lab.plugin.machines()] == [conf.LABEL, "pc2"]
         assert lab.client.hosts()[0]["image"] in (None, "golden@1")
-        assert len(lab.network.pids()) >= 4
+        assert len(lab.network.pids()) >= 5
         secret = (lab.at / "bmc.password").read_text().strip()
         assert (lab.at / "bmc.password").stat().st_mode & 0o077 == 0
         for pid in lab.network.pids():
             assert secret.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
-        lab.keep()
+        lab.plugin.shutdown()
+        lab.keep()  # and nothing of ours goes on in this process
         assert lab.at in leftovers()
     assert not lab.at.exists()
     assert not (net.FOLDER / lab.network.name).exists()

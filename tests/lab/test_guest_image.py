@@ -105,6 +105,24 @@ def debugfs(disk: str, command: str) -> str:
 
 
 @pytest.mark.usefixtures("small")
+def test_with_capes_own_agent(tmp_path: Path, said: list[str]) -> None:
+    cape = tmp_path / "CAPEv2"
+    (cape / "agent").mkdir(parents=True)
+    with pytest.raises(LabError, match=r"agent/agent\.py: No such file.*checkout"):
+        guest_image.build(tmp_path / "cache", progress=said.append, cape=cape)
+    agent = cape / "agent/agent.py"
+    agent.write_text("# the real agent\n")
+    image = guest_image.build(tmp_path / "cache", progress=said.append, cape=cape)
+    assert image.name != f"guest-{guest_image.key(KERNEL)}.img"
+    root = f"{image}?offset={guest_disk.ROOT_START}"
+    assert "# the real agent" in debugfs(root, "cat /guest/agent.py")
+    assert 'exec "$@"' in debugfs(root, "cat /usr/bin/sudo")
+    assert "-s ] && exit 0" in debugfs(root, "cat /usr/bin/date")
+    agent.write_text("# a newer one\n")
+    assert guest_image.key(KERNEL, cape) not in image.name
+
+
+@pytest.mark.usefixtures("small")
 def test_built_once(tmp_path: Path, said: list[str]) -> None:
     image = guest_image.build(tmp_path, progress=said.append)
     before = image.stat()
@@ -279,7 +297,7 @@ def test_apt_is_asked_again_after_an_update(monkeypatch: pytest.MonkeyPatch) -> 
     assert packages.find_kernel() == Kernel("linux-image-6.9-cloud-amd64", "6.9-1")
     assert asked == ["--no-all-versions", "update", "--no-all-versions"]
     monkeypatch.setattr(packages, "run", lambda _argv, *, timeout: str(timeout))
-    with pytest.raises(LabError, match="apt knows no package"):
+    with pytest.raises(LabError, match="apt knows no kernel"):
         packages.find_kernel()
 
 

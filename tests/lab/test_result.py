@@ -22,7 +22,7 @@ def run(number: int, **other: object) -> Run:
 
 
 def passing() -> Result:
-    return Result("bios", False, 2, [run(1), run(2)], SEEN, run(3))
+    return Result("bios", "file", "ipmi", False, 2, [run(1), run(2)], SEEN, run(3))
 
 
 def printed(result: Result) -> str:
@@ -74,8 +74,24 @@ def test_fail(change: dict[str, object], fault: str) -> None:
     assert text.rstrip().endswith("FAIL")
 
 
+def test_a_mere_reboot() -> None:
+    pressed = run(3, recovery_s=12.5)
+    change = {"reset_on": "boot", "without_reset": None, "after": run(4)}
+    result = replace(passing(), reboot=pressed, **change)  # type: ignore[arg-type]
+    assert result.faults == []
+    assert result.document()["reboot"]["generation"] == 3
+    text = printed(result)
+    assert "A mere reboot of the infected host: clean after 12.5 s, generation 3." in text
+    assert "reset on boot" in text
+    result.reboot = replace(pressed, clean=False, detail="/infected is there")
+    assert result.faults == ["run 3: /infected is there"]
+    assert "DIRTY" in printed(result)
+    result.reboot = None
+    assert result.faults == ["not shown what a mere reboot does"]
+
+
 def test_nothing_at_all() -> None:
-    result = Result("uefi", True, 1, error="no DHCP")
+    result = Result("uefi", "zfs", "ipmi", True, 1, error="no DHCP")
     assert result.mean_s is None
     assert printed(result) == "no DHCP\nFAIL\n"
     assert result.document()["without_reset"] is None
@@ -83,7 +99,7 @@ def test_nothing_at_all() -> None:
 
 def test_prewarmed_and_not_clean() -> None:
     text = printed(replace(passing(), prewarm=True, runs=[run(1, clean=False), run(2)]))
-    assert "BIOS, prewarmed" in text
+    assert "BIOS, ipmi, store file, prewarmed" in text
     assert "dirty" in text
 
 

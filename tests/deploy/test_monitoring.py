@@ -1,0 +1,162 @@
+"""What deploy/ has for Prometheus and Grafana, judged by Prometheus and by Grafana's own schema."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from tests.iscsi import free_port
+from tests.service.dashboard.browser import served
+from tests.service.dashboard.conftest import TOKEN, application
+from tests.service.many_hosts import ManyHosts
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+GRAFANA = DEPLOY / "grafana" / "zfsiscsi.json"
+SOON = 30.0
+
+
+def panels() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(GRAFANA.read_text())["panels"]
+    return found
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    for panel in panels():
+        for target in panel["targets"]:
+            # What Grafana fills in; a minute, as the metrics of the test are young.
+            text = target["expr"].replace("$host", ".*").replace("$__rate_interval", "1m")
+            yield panel["title"], text.replace("[1h]", "[1m]")
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a real Prometheus that scrapes a service whose hosts work."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    many = ManyHosts(3, folder, {"rpc": 0.1, "agent": 0.2})
+    many.open()
+    with served(application(many)) as url:
+        token = folder / "token"
+        token.write_text(TOKEN)
+        text = (DEPLOY / "prometheus" / "scrape.yml").read_text()
+        for old, new in (
+            ("127.0.0.1:8470", url.removeprefix("http://")),
+            ("/etc/prometheus/zfsiscsi.token", str(token)),
+            ("scrape_interval: 15s", "scrape_interval: 1s"),
+            ("- zfsiscsi-rules.yml", f"- {DEPLOY}/prometheus/zfsiscsi-rules.yml"),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        config = folder / "prometheus.yml"
+        config.write_text(text)
+        listen = f"127.0.0.1:{free_port()}"
+        argv = ["prometheus", f"--config.file={config}", f"--web.listen-address={listen}"]
+        argv += [f"--storage.tsdb.path={folder}/data", "--log.level=warn"]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+            base = f"http://{listen}/api/v1"
+            until(base, 'up{job="zfsiscsi"} == 1')
+            for _ in range(2):  # a rate needs a begin and an end
+                work(many)
+                until(base, "zfsiscsi_recovery_seconds_count >= 1")
+                until(base, 'zfsiscsi_stage_seconds_count{stage="agent"} >= 1')
+            until(base, 'sum(rate(zfsiscsi_stage_seconds_count{stage="agent"}[1m])) > 0')
+            yield base
+            server.terminate()
+    many.close()
+
+
+def work(many: ManyHosts) -> None:
+    for host in many.hosts():
+        host.start(None, None).booted.result(10)
+        host.stop().result(10)
+    many.until_clean()
+
+
+def query(base: str, text: str) -> list[Any]:
+    answer = requests.get(f"{base}/query", params={"query": text}, timeout=10)
+    body = answer.json()
+    assert body["status"] == "success", f"{text}: {body}"
+    found: list[Any] = body["data"]["result"]
+    return found
+
+
+def until(base: str, text: str) -> None:
+    end = time.monotonic() + SOON
+    while time.monotonic() < end:
+        try:
+            if query(base, text):
+                return
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.3)
+    raise AssertionError(f"never: {text}")
+
+
+def test_every_panel_shows_something(prometheus: str) -> None:
+    for title, text in expressions():
+        if "bmc_errors" in text:  # simulated hosts have no power device
+            query(prometheus, text)
+            continue
+        found = query(prometheus, text)
+        assert found, f"{title}: nothing for {text}"
+        if "quantile" in text:
+            assert all(value["value"][1] != "NaN" for value in found), f"{title}: {found}"
+
+
+def test_every_metric_is_used_and_there(prometheus: str) -> None:
+    """Neither panels nor alerts ask for what the service does not have."""
+    answer = requests.get(f"{prometheus}/label/__name__/values", timeout=10).json()
+    there = {name for name in answer["data"] if name.startswith("zfsiscsi_")}
+    text = GRAFANA.read_text() + (DEPLOY / "prometheus" / "zfsiscsi-rules.yml").read_text()
+    unused = {name for name in there if name not in text}
+    documented = (DEPLOY.parent / "docs" / "metrics.rst").read_text()
+    for name in unused:
+        base = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
+        assert base in documented, f"{name} is neither shown nor documented"
+
+
+def test_alert_rules() -> None:
+    argv = ["promtool", "check", "rules", str(DEPLOY / "prometheus" / "zfsiscsi-rules.yml")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, "6 rules found" in done.stdout) == (0, True), done.stderr
+
+
+def test_grafana_knows_every_field() -> None:
+    """Read and written by the models that Grafana makes from its own schema, nothing is lost."""
+    original = json.loads(GRAFANA.read_text())
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(original)))
+    assert list(lost(original, known, "")) == []
+    original["panels"][0]["gridPos"]["wdith"] = 3
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(original)))
+    assert list(lost(original, known, "")) == ["/panels/0/gridPos/wdith"]
+
+
+def lost(original: Any, known: Any, at: str) -> Iterator[str]:
+    """Return what is not the same; defaults may have been added."""
+    if isinstance(original, dict) and isinstance(known, dict):
+        for key, value in original.items():
+            yield from lost(value, known.get(key, KeyError), f"{at}/{key}")
+    elif isinstance(original, list) and isinstance(known, list) and len(original) == len(known):
+        for number, pair in enumerate(zip(original, known, strict=True)):
+            yield from lost(*pair, f"{at}/{number}")
+    elif original != known:
+        yield at
+
+
+def test_panels_are_apart() -> None:
+    taken: dict[tuple[int, int], str] = {}
+    assert len({panel["id"] for panel in panels()}) == len(panels())
+    for panel in panels():
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        for x in range(at["x"], at["x"] + at["w"]):
+            for y in range(at["y"], at["y"] + at["h"]):
+                assert taken.setdefault((x, y), panel["title"]) == panel["title"]

@@ -1,0 +1,243 @@
+"""The channel's two ends, joined by a socket in the place of the emulated serial port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.deadline import Cancel, Deadline
+from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, LabError
+from cuckoo_zfsiscsi.lab.appliance import channel
+from cuckoo_zfsiscsi.lab.appliance.guest import agent
+
+
+class Ports:
+    """What QEMU and the kernel are between the ends: one peer at a time at each port."""
+
+    def __init__(self, state: Path, names: list[str]) -> None:
+        self.garbage = b""
+        self._listeners = []
+        self._threads = []
+        for name in names:
+            listener = socket.socket(socket.AF_UNIX)
+            # A path may be longer than a socket's: pytest's are
+            folder = os.open(state, os.O_RDONLY)
+            listener.bind(f"/proc/self/fd/{folder}/{name}")
+            os.close(folder)
+            listener.listen()
+            self._listeners.append(listener)
+            self._threads.append(threading.Thread(target=self._serve, args=(listener,)))
+            self._threads[-1].start()
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with peer, contextlib.suppress(ConnectionError):
+                peer.sendall(self.garbage)
+                agent.converse(peer.fileno())
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ports]:
+    monkeypatch.setattr(channel, "PORTS", 2)
+    made = Ports(tmp_path, channel.names())
+    yield made
+    made.close()
+
+
+Run = Callable[..., tuple[int, bytes, bytes]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, ports: Ports) -> Run:
+    def run(*argv: str, seconds: float = 30, **env: str) -> tuple[int, bytes, bytes]:
+        said = {"out": b"", "err": b""}
+
+        def keep(stream: str, data: bytes) -> None:
+            said[stream] += data
+
+        deadline = Deadline(seconds)
+        status = channel.run(tmp_path, argv, cwd="/usr", env=env, deadline=deadline, on_output=keep)
+        return status, said["out"], said["err"]
+
+    return run
+
+
+def test_status_streams_place_and_environment(run: Run) -> None:
+    script = "pwd; echo $WORD; echo bad >&2; exit 7"
+    assert run("sh", "-c", script, WORD="a word") == (7, b"/usr\na word\n", b"bad\n")
+
+
+def test_a_signal_is_told_as_a_shell_does(run: Run) -> None:
+    assert run("sh", "-c", "kill -9 $$")[0] == 128 + 9
+
+
+def test_more_than_a_line_and_not_text(run: Run) -> None:
+    program = "import os; [os.write(1, bytes(range(256)) * 4096) for _ in range(3)]"
+    status, out, _ = run(sys.executable, "-c", program)
+    assert status == 0
+    assert out == bytes(range(256)) * 4096 * 3
+
+
+def test_a_program_that_is_not_there(run: Run) -> None:
+    with pytest.raises(LabError, match="No such file"):
+        run("no-such-program")
+    assert run("true")[0] == 0
+
+
+def test_a_child_that_stays_does_not_hold_the_command(run: Run, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    began = time.monotonic()
+    assert run("sh", "-c", f"sleep 60 & echo $! >{pid}; echo done")[:2] == (0, b"done\n")
+    assert time.monotonic() - began < 30
+    os.kill(int(pid.read_text()), 9)
+
+
+def test_a_command_that_closes_its_output_is_waited_for(run: Run) -> None:
+    assert run("sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 3")[0] == 3
+
+
+@pytest.mark.parametrize("noise", ["", "yes &"])
+def test_time_is_up_and_the_command_is_ended(run: Run, tmp_path: Path, noise: str) -> None:
+    pid = tmp_path / "pid"
+    with pytest.raises(DeadlineExceededError, match="sh -c"):
+        run("sh", "-c", f"{noise} echo $$ >{pid}.new; mv {pid}.new {pid}; sleep 60", seconds=1)
+    wait_for(lambda: not alive(int(pid.read_text())))
+    assert run("true")[0] == 0
+
+
+def test_a_command_that_ignores_sigterm_is_ended(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "GRACE", 0.2)
+    pid = tmp_path / "pid"
+    script = f"trap '' TERM; echo $$ >{pid}; exec >&- 2>&-; while :; do sleep 0.1; done"
+    with pytest.raises(DeadlineExceededError):
+        run("sh", "-c", script, seconds=1)
+    wait_for(lambda: not alive(int(pid.read_text())))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_at_the_same_time_as_many_as_there_are_ports(run: Run, tmp_path: Path) -> None:
+    """Each waits for the other; a third has to wait for one of them."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    found: list[int] = []
+
+    def meet(mine: Path, other: Path) -> None:
+        script = f"touch {mine}; while [ ! -e {other} ]; do sleep 0.05; done"
+        found.append(run("sh", "-c", script)[0])
+
+    threads = [threading.Thread(target=meet, args=pair) for pair in ((a, b), (b, a))]
+    threads[0].start()
+    wait_for(a.exists)
+    hold = threading.Thread(target=run, args=("sleep", "3"))
+    hold.start()
+    wait_for(lambda: busy(tmp_path) == 2)
+    with pytest.raises(DeadlineExceededError, match="waiting for one of 2 ports"):
+        run("true", seconds=0.3)
+    hold.join()
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert found == [0, 0]
+
+
+def busy(state: Path) -> int:
+    locks = Path("/proc/locks").read_text()
+    return sum(f":{(state / f'{name}.lock').stat().st_ino} " in locks for name in channel.names()
+               if (state / f"{name}.lock").exists())  # fmt: skip
+
+
+def test_what_went_to_another_is_no_answer(run: Run, ports: Ports) -> None:
+    ports.garbage = b'3}\n[1]\n{"id": "other", "exit": 9}\n{"id": "oth'
+    assert run("sh", "-c", "echo mine") == (0, b"mine\n", b"")
+
+
+@pytest.mark.parametrize("line", [b"", b"}", b"5", b"[]", b'{"id": 1}', b"\xff"])
+def test_what_is_no_request(line: bytes) -> None:
+    assert agent.parse(line) == {}
+
+
+def test_it_is_off(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="the appliance is off"):
+        channel.run(
+            tmp_path, ["true"], cwd="/", env={}, deadline=Deadline(5), on_output=lambda _s, _d: None
+        )
+
+
+def test_it_goes_off(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        folder = os.open(tmp_path, os.O_RDONLY)
+        listener.bind(f"/proc/self/fd/{folder}/agent0")
+        os.close(folder)
+        listener.listen()
+
+        def fail() -> None:
+            peer, _ = listener.accept()
+            peer.recv(1)
+            peer.close()
+
+        thread = threading.Thread(target=fail)
+        thread.start()
+        with pytest.raises(LabError, match="the appliance went off"):
+            channel.run(
+                tmp_path,
+                ["true"],
+                cwd="/",
+                env={},
+                deadline=Deadline(9),
+                on_output=lambda _s, _d: None,
+            )
+        thread.join()
+
+
+def test_cancelled(run: Run, tmp_path: Path) -> None:
+    cancel = Cancel()
+    threading.Timer(0.3, cancel.set, ("enough",)).start()
+    with pytest.raises(CancelledError, match="enough"):
+        channel.run(
+            tmp_path,
+            ["sleep", "60"],
+            cwd="/",
+            env={},
+            deadline=Deadline(60, cancel),
+            on_output=lambda _s, _d: None,
+        )
+
+
+def test_every_port_has_a_socket_and_a_device() -> None:
+    argv = channel.devices()
+    for name in channel.names():
+        assert f"socket,id={name},path={name},server=on,wait=off" in argv
+        assert f"virtserialport,chardev={name},name={name}" in argv

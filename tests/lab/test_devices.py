@@ -1,0 +1,156 @@
+"""The lab's power devices, switched by the product's own drivers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.config import Config, load
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import PowerError
+from cuckoo_zfsiscsi.lab import conf, devices, qemu
+from cuckoo_zfsiscsi.lab.machine import Machine
+from cuckoo_zfsiscsi.lab.network import Network
+from cuckoo_zfsiscsi.lab.server import write_secret
+from cuckoo_zfsiscsi.lab.wake import is_magic
+from cuckoo_zfsiscsi.lab.watch import inside
+from cuckoo_zfsiscsi.power import Power, PowerState
+from cuckoo_zfsiscsi.power.connect import make_power, make_witness
+from cuckoo_zfsiscsi.power.witness import HostWitness
+
+PASSWORD = "lab.password"
+MAC = bytes.fromhex("525400990001")
+
+
+@pytest.fixture
+def machine(network: Network, tmp_path: Path) -> Iterator[Machine]:
+    made = qemu.create(tmp_path / "pc1", 1, "bios", network, extra=["-S"])
+    yield made
+    made.off()
+
+
+def pid_of(machine: Machine) -> int | None:
+    return machine.pid
+
+
+def configure(
+    device: devices.Device, folder: Path, more: Sequence[tuple[conf.Host, str]] = ()
+) -> Config:
+    text = conf.render(
+        service=f"unix://{folder}/api.sock",
+        token_file=None,
+        run_dir=folder,
+        storage=conf.FILES.format(at=folder),
+        interface="boot0",
+        firmware="bios",
+        power=device.keys,
+        password_file=write_secret(folder / "secret", PASSWORD),
+        prewarm=False,
+        more=more,
+    )
+    path = folder / "zfsiscsi.conf"
+    path.write_text(text)
+    return load(path)
+
+
+@pytest.mark.parametrize("kind", ["ipmi", "redfish", "wol"])
+def test_switched_and_proved(
+    kind: devices.Kind, machine: Machine, network: Network, tmp_path: Path
+) -> None:
+    device = devices.make(kind, machine, network, PASSWORD)
+    try:
+        device.start()
+        config = configure(device, tmp_path)
+        host = config.host(conf.LABEL)
+        witness = make_witness(config, host)
+        assert isinstance(witness, HostWitness)
+        power: Power = make_power(host, witness)
+
+        def on_and_off() -> None:
+            if kind == "wol":  # its proof is a sign of boot, which the halted machine does not give
+                witness.note("dhcp", time.monotonic() + 60.0)
+            assert power.on(deadline=Deadline(20)).state is PowerState.ON
+            end = time.monotonic() + 5
+            while pid_of(machine) is None:
+                assert time.monotonic() < end, "the packet woke nobody"
+                time.sleep(0.05)
+            proof = power.off(deadline=Deadline(20))
+            assert proof.why == "the device says off, and no sign of life"
+            assert pid_of(machine) is None
+            assert power.status(deadline=Deadline(20)) is PowerState.OFF
+
+        inside(network, on_and_off)
+        inside(network, on_and_off)  # a host without mains is fed before it is woken
+        assert machine.boots == 2
+    finally:
+        device.stop()
+
+
+@pytest.mark.parametrize("kind", ["redfish", "wol"])
+def test_a_device_that_lies(
+    kind: devices.Kind, machine: Machine, network: Network, tmp_path: Path
+) -> None:
+    device = devices.make(kind, machine, network, PASSWORD)
+    machine.on()
+    (machine.state / "fault").write_text("stuck-on")
+    # The guest that would answer is not there: its address answers all the same.
+    network.run(["ip", "addr", "add", "10.99.0.11/32", "dev", "lo"])
+    try:
+        device.start()
+        config = configure(device, tmp_path)
+        host = config.host(conf.LABEL)
+        power = make_power(host, make_witness(config, host))
+
+        def off() -> None:
+            with pytest.raises(PowerError, match=r"it answers ping|is still on"):
+                power.off(deadline=Deadline(6))
+
+        inside(network, off)
+        assert machine.pid is not None
+    finally:
+        device.stop()
+
+
+@pytest.mark.parametrize("kind", ["ipmi", "redfish", "wol"])
+def test_each_host_has_its_own(
+    kind: devices.Kind, network_name: Callable[[], str], tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        network = stack.enter_context(Network(network_name(), hosts=2))
+        machines, made = [], []
+        for number in (1, 2):
+            at = tmp_path / conf.label(number)
+            machine = qemu.create(at, number, "bios", network, extra=["-S"])
+            device = devices.make(kind, machine, network, PASSWORD, number=number)
+            stack.callback(machine.off)
+            stack.callback(device.stop)
+            device.start()
+            machines.append(machine)
+            made.append(device)
+        host = conf.Host(prewarm=True, reset="rollback")
+        config = configure(made[0], tmp_path, [(host, made[1].keys)])
+        second = config.host(conf.label(2))
+        assert (second.prewarm, second.reset) == (True, "rollback")
+        witness = make_witness(config, second)
+        assert isinstance(witness, HostWitness)
+        power = make_power(second, witness)
+        if kind == "wol":  # its proof is a sign of boot, which the halted machine does not give
+            witness.note("dhcp", time.monotonic() + 60.0)
+        inside(network, lambda: power.on(deadline=Deadline(20)))
+        end = time.monotonic() + 5
+        while machines[1].pid is None:
+            assert time.monotonic() < end, "the second host stays off"
+            time.sleep(0.05)
+        assert machines[0].pid is None
+
+
+def test_magic() -> None:
+    packet = bytes(14) + b"\xff" * 6 + MAC * 16
+    assert is_magic(packet, MAC)
+    assert is_magic(packet + b"more", MAC)
+    assert not is_magic(packet, MAC[::-1])
+    assert not is_magic(packet[:-1], MAC)
