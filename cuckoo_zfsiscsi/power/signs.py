@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
+
+from cuckoo_zfsiscsi.connections import established
 
 ETH_ARP = 0x0806
 REQUEST, REPLY = 1, 2
@@ -18,7 +18,6 @@ ARP = struct.Struct("!6s6sHHHBBH6s4s6s4s")
 ECHO, ECHO_REPLY = 8, 0
 ANYONE = bytes.fromhex("ffffffffffff")
 NOBODY = bytes(6)
-SS_TIMEOUT = 5.0
 
 
 def answers_arp(interface: str, own: IPv4Address, address: IPv4Address, seconds: float) -> bool:
@@ -81,12 +80,7 @@ def heard_by_tcp(address: IPv4Address, port: int, seconds: float) -> bool:
     Raises:
         OSError: the kernel can't be asked (ss of iproute2).
     """
-    argv = ["ss", "-Htin", "state", "established", "dst", str(address), "sport", "=", f":{port}"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=SS_TIMEOUT, check=False)
-    if done.returncode:
-        raise OSError(done.returncode, f"ss: {done.stderr.strip()[:100]}")
-    ages = [int(ms) for ms in re.findall(r"\blast(?:rcv|ack):(\d+)", done.stdout)]
-    return any(ms < seconds * 1000 for ms in ages)
+    return any(one.quiet < seconds for one in established(port, peer=str(address)))
 
 
 def _await(wire: socket.socket, is_answer: Callable[[bytes], bool], seconds: float) -> bool:

@@ -8,15 +8,14 @@ acknowledgment (RFC 9293 3.10.7.4), as a keep-alive is. What hears it is the con
 from __future__ import annotations
 
 import os
-import re
 import socket
 import struct
-import subprocess
 import sys
 import threading
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from cuckoo_zfsiscsi.connections import established
 from cuckoo_zfsiscsi.deadline import Deadline
 
 NUDGES, STEP = 3, 0.1
@@ -24,12 +23,9 @@ NUDGES, STEP = 3, 0.1
 LATELY = 1.0
 """Seconds. No machine is reset and asks for its boot script in less; and a kernel answers such
 segments twice a second at most (Linux: net.ipv4.tcp_invalid_ratelimit)."""
-SS_TIMEOUT = 5.0
 TABLE = Path("/proc/thread-self/net/tcp")
 TCP = struct.Struct("!HHIIBBHHH")
 ACK = 0x10
-_PEER = re.compile(r"^\S+\s+\S+\s+\S+\s+(?:\[::ffff:)?([0-9.]+)\]?:(\d+)", re.M)
-_AGE = re.compile(r"\blast(?:rcv|ack):(\d+)")
 
 
 def is_held(
@@ -75,17 +71,7 @@ def connections(portal: IPv4Address, port: int, host: IPv4Address) -> dict[int, 
     """
     if not _has_any(host):
         return {}  # as for most hosts that boot; hundreds of them may ask at once
-    argv = ["ss", "-HtinO", "state", "established", "src", f"{portal}", "dst", f"{host}"]
-    argv += ["sport", "=", f":{port}"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=SS_TIMEOUT, check=False)
-    if done.returncode:
-        raise OSError(done.returncode, f"ss: {done.stderr.strip()[:100]}")
-    found = {}
-    for line in done.stdout.splitlines():
-        peer = _PEER.match(line)
-        if peer:
-            found[int(peer[2])] = min(map(int, _AGE.findall(line)), default=0) / 1000
-    return found
+    return {one.port: one.quiet for one in established(port, own=str(portal), peer=str(host))}
 
 
 class _Table:

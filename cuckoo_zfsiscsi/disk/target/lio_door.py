@@ -8,12 +8,11 @@ middle of its login leaves such a connection behind, and an infected guest can m
 from __future__ import annotations
 
 import logging
-import re
-import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from threading import Event, Thread
 
+from cuckoo_zfsiscsi.connections import TIMEOUT, established
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.target.lio_logins import Peer, cut, peers
 
@@ -25,8 +24,6 @@ PERIOD = 1.0
 """Seconds between two looks."""
 HEADER = 48
 """Bytes with which every request begins (RFC 7143 11.2.1)."""
-_SS_TIMEOUT = 5.0
-_LINE = re.compile(r"^\S+\s+\S+\s+\S+\s+([0-9.]+):(\d+)\s(.*)$", re.M)
 
 
 class Door:
@@ -48,11 +45,11 @@ class Door:
     def close(self) -> None:
         """End it."""
         self._end.set()
-        self._thread.join(_SS_TIMEOUT)
+        self._thread.join(TIMEOUT)
 
     def _work(self) -> None:
         while not self._end.wait(PERIOD):
-            with suppress(OSError, subprocess.SubprocessError):  # the next look may see more
+            with suppress(OSError):  # the next look may see more
                 for portal in self._heard:
                     self._look(portal)
 
@@ -62,31 +59,15 @@ class Door:
         if there == heard:  # as nearly always: nobody has to be asked
             return
         silent = set()
-        for peer, received, age in _talk(portal, self._port):
-            if received >= HEADER:
-                heard.add(peer)
-            elif age >= PATIENCE:
-                silent.add(peer)
+        for one in established(self._port, own=portal):
+            if one.received >= HEADER:
+                heard.add((one.address, one.port))
+            elif one.silent >= PATIENCE:
+                silent.add((one.address, one.port))
         for address in sorted({address for address, _ in silent}):
             who = self._names.get(address, "no host of ours")
             log.warning(
                 "%s (%s) holds a connection to %s and says nothing: it is ended, as nobody else "
                 "can log in meanwhile", address, who, portal,
             )  # fmt: skip
-        cut(portal, self._port, silent, Deadline(_SS_TIMEOUT))
-
-
-def _talk(portal: str, port: int) -> Iterator[tuple[Peer, int, float]]:
-    """Return of each connection its other end, bytes received, and seconds since the last of them.
-
-    The kernel counts these seconds from the connection's beginning on.
-    """
-    argv = ["ss", "-HtinO", "state", "established", f"src {portal} and sport = :{port}"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=_SS_TIMEOUT, check=False)
-    for address, number, facts in _LINE.findall(done.stdout):
-        found = dict(re.findall(r"\b(bytes_received|lastrcv):(\d+)", facts))
-        yield (
-            (address, int(number)),
-            int(found.get("bytes_received", 0)),
-            int(found.get("lastrcv", 0)) / 1000,
-        )
+        cut(portal, self._port, silent, Deadline(TIMEOUT))

@@ -1,0 +1,54 @@
+"""TCP connections of this server and when they last brought anything, as the kernel counts it."""
+
+from __future__ import annotations
+
+import errno
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+TIMEOUT = 5.0
+"""Seconds for ss (iproute2)."""
+_LINE = re.compile(r"^\S+\s+\S+\s+\S+\s+(?:\[::ffff:)?([0-9.]+)\]?:(\d+)\s(.*)$", re.M)
+_FACT = re.compile(r"\b(bytes_received|lastrcv|lastack):(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An established connection."""
+
+    address: str
+    """Of the other end, as is the port."""
+    port: int
+    received: int
+    """Bytes."""
+    silent: float
+    """Seconds since the last of them; while there is none, since the connection's beginning."""
+    quiet: float
+    """Seconds since anything came: data, or an acknowledgment."""
+
+
+def established(port: int, *, own: str = "", peer: str = "") -> Iterator[Connection]:
+    """Return the connections to one of our ports; those of one address of ours, or of theirs.
+
+    Raises:
+        OSError: the kernel can't be asked, or does not answer.
+    """
+    wanted = f"sport = :{port}"
+    wanted += f" and src {own}" if own else ""
+    wanted += f" and dst {peer}" if peer else ""
+    argv = ["ss", "-HtinO", "state", "established", wanted]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(errno.ETIMEDOUT, f"ss does not answer within {TIMEOUT:.0f} s") from None
+    if done.returncode:
+        raise OSError(done.returncode, f"ss: {done.stderr.strip()[:100]}")
+    for address, number, facts in _LINE.findall(done.stdout):
+        found = {name: int(value) for name, value in _FACT.findall(facts)}
+        # What is 0 is left out by ss: that is something which came this very millisecond
+        data, acknowledged = (found.get(name, 0) / 1000 for name in ("lastrcv", "lastack"))
+        yield Connection(
+            address, int(number), found.get("bytes_received", 0), data, min(data, acknowledged)
+        )
