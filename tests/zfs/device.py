@@ -20,22 +20,18 @@ BLKDISCARD = 0x1277  # <linux/fs.h>
 
 def write(path: Path, offset: int, data: bytes = b"infected" * 512) -> None:
     """Write whole sectors."""
-    handle = open_block(path, os.O_WRONLY | os.O_DIRECT)
-    with mmap.mmap(-1, len(data)) as block:
+    with _opened(path, os.O_WRONLY | os.O_DIRECT) as handle, mmap.mmap(-1, len(data)) as block:
         block.write(data)
         assert os.pwrite(handle, block, offset) == len(data)
-    os.close(handle)
 
 
 def read(path: Path, offset: int = 0, length: int = 0) -> bytes:
     """Read whole sectors; all by default."""
-    handle = open_block(path, os.O_RDONLY | os.O_DIRECT)
-    length = length or os.lseek(handle, 0, os.SEEK_END) - offset
-    with mmap.mmap(-1, length) as block:
-        assert os.preadv(handle, [block], offset) == length
-        data = bytes(block)
-    os.close(handle)
-    return data
+    with _opened(path, os.O_RDONLY | os.O_DIRECT) as handle:
+        length = length or os.lseek(handle, 0, os.SEEK_END) - offset
+        with mmap.mmap(-1, length) as block:
+            assert os.preadv(handle, [block], offset) == length
+            return bytes(block)
 
 
 def device_of(dataset: str) -> Path:
@@ -46,14 +42,19 @@ def device_of(dataset: str) -> Path:
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Have a device as LIO has the disk that it exports."""
-    handle = open_block(path, os.O_RDONLY | os.O_EXCL)
-    try:
+    with _opened(path, os.O_RDONLY | os.O_EXCL):
         yield
-    finally:
-        os.close(handle)
 
 
 def discard(path: Path, offset: int, length: int) -> None:
-    handle = open_block(path, os.O_RDWR)
-    fcntl.ioctl(handle, BLKDISCARD, struct.pack("QQ", offset, length))
-    os.close(handle)
+    with _opened(path, os.O_RDWR) as handle:
+        fcntl.ioctl(handle, BLKDISCARD, struct.pack("QQ", offset, length))
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    handle = open_block(path, flags)
+    try:
+        yield handle
+    finally:
+        os.close(handle)

@@ -178,16 +178,14 @@ def test_evidence_is_dropped_for_room_and_then_no_disk_is_made(
     store.open()
     try:
         for _ in range(2):
-            infect(store, size=24 * MIB)
+            infect(store, size=12 * MIB)
             discard(store)
         assert kept(store) == ["pc1-g1", "pc1-g3"]
         disk = swap(store)
-        write(disk.path, 0, os.urandom(48 * MIB))
-        store.zfs.sync(deadline=Deadline(20))
+        use_up(store, disk, leave=25)
         made = spare(store, "pc2")  # not without dropping something
-        assert len(kept(store)) < 2
-        write(made.path, 0, os.urandom(60 * MIB))
-        store.zfs.sync(deadline=Deadline(60))
+        assert kept(store) == ["pc1-g3"]
+        use_up(store, made, leave=10)
         with pytest.raises(StoreFullError, match="no room for a disk of pc1") as caught:
             spare(store)
         assert "zfsiscsi image list" in caught.value.fix
@@ -196,3 +194,11 @@ def test_evidence_is_dropped_for_room_and_then_no_disk_is_made(
         assert store.current("pc1") == disk
     finally:
         store.close()
+
+
+def use_up(store: ZfsStore, disk: Disk, leave: int) -> None:
+    """Fill a disk until so many percent of its pool are free."""
+    space = store.space(deadline=Deadline(20))
+    much = (space.free - space.total * leave // 100) // MIB * MIB
+    write(disk.path, 0, os.urandom(much))
+    store.zfs.sync(deadline=Deadline(60))
