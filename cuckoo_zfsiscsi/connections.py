@@ -1,12 +1,15 @@
-"""TCP connections of this server and when they last brought anything, as the kernel counts it."""
+"""TCP connections of this server: when they last brought anything, and an end to them."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from cuckoo_zfsiscsi.deadline import Deadline
 
 TIMEOUT = 5.0
 """Seconds for ss (iproute2)."""
@@ -52,3 +55,17 @@ def established(port: int, *, own: str = "", peer: str = "") -> Iterator[Connect
         yield Connection(
             address, int(number), found.get("bytes_received", 0), data, min(data, acknowledged)
         )
+
+
+def cut(which: str, deadline: Deadline) -> None:
+    """Let the kernel close connections (CONFIG_INET_DIAG_DESTROY): the other end may be off.
+
+    Whether it did is for the caller to see.
+
+    Args:
+        which: a filter of ss.
+        deadline: for it.
+    """
+    argv = ["ss", "-K", "-H", "-n", "-t", which]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(argv, check=False, capture_output=True, timeout=deadline.remaining)

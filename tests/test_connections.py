@@ -9,6 +9,7 @@ import pytest
 
 from cuckoo_zfsiscsi import connections
 from cuckoo_zfsiscsi.connections import Connection, established
+from cuckoo_zfsiscsi.deadline import Deadline
 
 OWN = "127.0.0.1"
 
@@ -71,3 +72,22 @@ def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "TIMEOUT", 0.0)
     with pytest.raises(TimeoutError, match="ss does not answer"):
         list(established(3260))
+
+
+def test_cuts_what_is_meant_alone(listener: socket.socket) -> None:
+    port = port_of(listener)
+    with (
+        socket.create_connection(listener.getsockname()) as one,
+        socket.create_connection(listener.getsockname()),
+    ):
+        address, number = one.getsockname()
+        connections.cut(
+            f"src {OWN} and sport = :{port} and dst {address} and dport = :{number}", Deadline(5)
+        )
+        assert number not in [left.port for left in established(port)]
+        assert len(list(established(port))) == 1
+
+
+def test_a_cut_that_can_not_be_made_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    connections.cut("sport = :3260", Deadline(5))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import subprocess
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from cuckoo_zfsiscsi import connections
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.target import Session
 from cuckoo_zfsiscsi.disk.target.lio_kernel import entries
@@ -70,10 +70,8 @@ def _hex(address: str) -> str:
 
 
 def cut(portal: str, port: int, ends: set[Peer], deadline: Deadline) -> None:
-    """Let the kernel close connections (CONFIG_INET_DIAG_DESTROY): the other end may be off."""
+    """Let the kernel close these connections to a portal."""
     for address, number in sorted(ends):
         log.warning("cuts the connection of %s:%d, which does not end by itself", address, number)
-        argv = ["ss", "-K", "-H", "-n", "-t", f"src {portal} and sport = :{port}"]
-        argv[-1] += f" and dst {address} and dport = :{number}"
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(argv, check=False, capture_output=True, timeout=deadline.remaining)
+        here, there = f"src {portal} and sport = :{port}", f"dst {address} and dport = :{number}"
+        connections.cut(f"{here} and {there}", deadline)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cuckoo_zfsiscsi import connections
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.target import Session
 from cuckoo_zfsiscsi.disk.target.tgt_ipc import Code, Ipc, Mode, Op, RefusedError
@@ -71,10 +70,8 @@ class Logins:
                 return
 
     def _cut(self, addresses: set[str], deadline: Deadline) -> None:
-        """Let the kernel close the connections of these addresses (CONFIG_INET_DIAG_DESTROY)."""
+        """Let the kernel close the connections of these addresses."""
         for address in addresses - {""}:
-            argv = ["ss", "-K", "-H", "-n", "-t", f"( {self._own} ) and sport = :{self._port}"]
-            argv[-1] += f" and dst {address}"
             log.warning("cuts the connection of %s, which does not end by itself", address)
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run(argv, check=False, capture_output=True, timeout=deadline.remaining)
+            which = f"( {self._own} ) and sport = :{self._port} and dst {address}"
+            connections.cut(which, deadline)
