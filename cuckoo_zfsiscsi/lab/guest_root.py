@@ -78,15 +78,11 @@ def build(
         LabError: apt or a package failed, or the CAPE tree has no agent.
     """
     say("downloading packages")
-    wanted = [*PACKAGES, *(CAPE_PACKAGES if cape else ()), kernel.package]
-    found = packages.fetch(wanted, debs)
-    for name in ("bin", "sbin", "lib", "lib64"):  # as base-files does: one /usr
-        (root / "usr" / name).mkdir(parents=True)
-        (root / name).symlink_to(f"usr/{name}")
+    names = [*PACKAGES, *(CAPE_PACKAGES if cape else ()), kernel.package]
+    found = packages.fetch(names, debs)
     say(f"unpacking {len(found)} packages")
-    for name, deb in found.items():
-        if name not in LEAVE_OUT:
-            packages.extract(deb, root, exclude=EXCLUDE)
+    wanted = [deb for name, deb in found.items() if name not in LEAVE_OUT]
+    packages.unpack(wanted, root, exclude=EXCLUDE)
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     busybox = root / "usr/bin/busybox"

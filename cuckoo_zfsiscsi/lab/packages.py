@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,6 +129,24 @@ def fetch(names: Sequence[str], folder: Path, *, view: Sequence[str] = ()) -> di
         if not debs[name].is_file():
             raise LabError(f"apt did not download {debs[name].name}", fix=FIX)
     return debs
+
+
+def unpack(debs: Iterable[Path], root: Path, *, exclude: Sequence[str] = ()) -> None:
+    """Make a tree with one /usr, as Debian's base-files does, and unpack packages into it.
+
+    Args:
+        debs: the packages.
+        root: an empty directory.
+        exclude: as of extract().
+
+    Raises:
+        LabError: as extract().
+    """
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    for deb in debs:
+        extract(deb, root, exclude=exclude)
 
 
 def extract(deb: Path, root: Path, *, exclude: Sequence[str] = ()) -> None:

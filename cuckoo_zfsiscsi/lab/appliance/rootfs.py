@@ -110,13 +110,9 @@ def build(
     """
     say("downloading the appliance's packages")
     found = packages.fetch([*PACKAGES, *server_packages()], debs, view=view)
-    for name in ("bin", "sbin", "lib", "lib64"):  # as base-files does: one /usr
-        (root / "usr" / name).mkdir(parents=True)
-        (root / name).symlink_to(f"usr/{name}")
     say(f"unpacking {len(found)} packages")
-    for name, deb in found.items():
-        if name not in LEAVE_OUT:
-            packages.extract(deb, root, exclude=EXCLUDE)
+    wanted = [deb for name, deb in found.items() if name not in LEAVE_OUT]
+    packages.unpack(wanted, root, exclude=EXCLUDE)
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     _kernel(root, versions, zfs, debs, view)
