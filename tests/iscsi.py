@@ -129,17 +129,22 @@ class RawInitiator:
     def connect(self) -> None:
         self.socket.connect((self.export.portal, self.export.port))
 
-    def security(self) -> None:
-        """Pass the ACL and CHAP: what is left of the login is the operational stage."""
-        who = self.export.credentials
+    def begin(self) -> dict[str, str]:
+        """Send the first PDU of a login; return the answer. The ACL is held from here on."""
         answer = self._login(
             0x01 | 0x00,  # current and next stage: security, no transit
-            InitiatorName=who.initiator,
+            InitiatorName=self.export.credentials.initiator,
             TargetName=self.export.target,
             SessionType="Normal",
             AuthMethod="CHAP",
         )
         assert answer["AuthMethod"] == "CHAP", answer
+        return answer
+
+    def security(self) -> None:
+        """Pass the ACL and CHAP: what is left of the login is the operational stage."""
+        who = self.export.credentials
+        self.begin()
         answer = self._login(0x01, CHAP_A="5")
         challenge = bytes.fromhex(answer["CHAP_C"].removeprefix("0x"))
         text = bytes([int(answer["CHAP_I"])]) + who.secret.encode() + challenge

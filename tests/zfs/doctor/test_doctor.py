@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,15 @@ import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from tests.zfs.rig import command, invoke, make_image, opened, write_conf
-from tests.zfs.zfs import destroy, get, run, zfs, zpool
+from tests.zfs.zfs import get, run, zfs, zpool
 
 PORT = 3275
 Found = dict[str, dict[str, str]]
 
 
 @pytest.fixture
-def place(pool: str) -> Iterator[str]:
-    """Return a dataset for one store."""
-    name = f"{pool}/doctor"
-    zfs("create", name)
-    yield name
-    destroy(name)
-
-
-@pytest.fixture
-def conf(place: str, tmp_path: Path) -> Path:
-    return write_conf(tmp_path, pool=place, hosts=["pc1"], port=PORT)
+def conf(parent: str, tmp_path: Path) -> Path:
+    return write_conf(tmp_path, pool=parent, hosts=["pc1"], port=PORT)
 
 
 @pytest.fixture
@@ -48,17 +39,17 @@ def doctor(conf: Path) -> Callable[[], Found]:
     return look
 
 
-def test_before_and_after_init(doctor: Callable[[], Found], conf: Path, place: str) -> None:
-    parent = f"dataset {place}/zfsiscsi"
+def test_before_and_after_init(doctor: Callable[[], Found], conf: Path, parent: str) -> None:
+    dataset = f"dataset {parent}/zfsiscsi"
     before = doctor()
-    assert before[parent]["level"] == "error"
-    command(conf, *before[parent]["fix"].split()[1:])  # what it says is what helps
+    assert before[dataset]["level"] == "error"
+    command(conf, *before[dataset]["fix"].split()[1:])  # what it says is what helps
     after = doctor()
-    assert after[parent]["level"] == "ok"
-    pool = place.partition("/")[0]
+    assert after[dataset]["level"] == "ok"
+    pool = parent.partition("/")[0]
     for where in ("kernel modules", "/sys/kernel/config", "zfs", f"pool {pool}",
                   f"ashift of pool {pool}", "[storage] pool_free = 10",
-                  f"volmode below {place}/zfsiscsi", f"sync of {place}/zfsiscsi/disks",
+                  f"volmode below {parent}/zfsiscsi", f"sync of {parent}/zfsiscsi/disks",
                   "[storage] portal = 127.0.0.1", "ARC"):  # fmt: skip
         assert after[where]["level"] == "ok", after[where]
     assert after[f"ashift of pool {pool}"]["what"] == "is 12"
@@ -67,36 +58,36 @@ def test_before_and_after_init(doctor: Callable[[], Found], conf: Path, place: s
 
 
 def test_beside_a_store_and_a_target_in_use(
-    doctor: Callable[[], Found], conf: Path, place: str, tmp_path: Path, deadline: Deadline
+    doctor: Callable[[], Found], conf: Path, parent: str, tmp_path: Path, deadline: Deadline
 ) -> None:
-    command(conf, "storage", "init", place)
+    command(conf, "storage", "init", parent)
     command(conf, "image", "import", "golden", str(make_image(tmp_path, 4)))
     with opened(conf) as rig:
         rig.boot("pc1")
         found = doctor()
         assert f"tcp 127.0.0.1:{PORT}" in found["ports"]["what"]  # the kernel has it, for us
-        assert found[f"volmode below {place}/zfsiscsi"]["level"] == "ok"
+        assert found[f"volmode below {parent}/zfsiscsi"]["level"] == "ok"
         rig.target.fence("pc1", deadline=deadline)
         rig.target.release("pc1", [], deadline=deadline)
 
 
-def test_what_was_changed(doctor: Callable[[], Found], conf: Path, place: str) -> None:
-    command(conf, "storage", "init", place)
-    parent = f"{place}/zfsiscsi"
-    zfs("set", "volmode=full", parent)
-    zfs("set", "sync=always", f"{parent}/disks")
+def test_what_was_changed(doctor: Callable[[], Found], conf: Path, parent: str) -> None:
+    command(conf, "storage", "init", parent)
+    dataset = f"{parent}/zfsiscsi"
+    zfs("set", "volmode=full", dataset)
+    zfs("set", "sync=always", f"{dataset}/disks")
     found = doctor()
-    for where in (f"volmode below {parent}", f"sync of {parent}/disks"):
+    for where in (f"volmode below {dataset}", f"sync of {dataset}/disks"):
         assert found[where]["level"] in ("warning", "error")
         run(*found[where]["fix"].split())
     found = doctor()
-    assert found[f"volmode below {parent}"]["level"] == "ok"
-    assert found[f"sync of {parent}/disks"]["level"] == "ok"
+    assert found[f"volmode below {dataset}"]["level"] == "ok"
+    assert found[f"sync of {dataset}/disks"]["level"] == "ok"
 
 
-def test_foreign_dataset(doctor: Callable[[], Found], place: str) -> None:
-    zfs("create", f"{place}/zfsiscsi")
-    assert "has not made it" in doctor()[f"dataset {place}/zfsiscsi"]["what"]
+def test_foreign_dataset(doctor: Callable[[], Found], parent: str) -> None:
+    zfs("create", f"{parent}/zfsiscsi")
+    assert "has not made it" in doctor()[f"dataset {parent}/zfsiscsi"]["what"]
 
 
 def test_no_such_pool(tmp_path: Path, doctor: Callable[[], Found], conf: Path) -> None:

@@ -57,11 +57,5 @@ def test_what_does_not_fit_is_refused(make_disk: MakeDisk, port: int, key: str) 
 def test_the_target_does_not_say_whose_it_is(target: LioTarget, make_disk: MakeDisk) -> None:
     found = export(target, make_disk())
     with raw(found) as initiator:
-        answer = initiator._login(
-            0x01,
-            InitiatorName=found.credentials.initiator,
-            TargetName=found.target,
-            SessionType="Normal",
-            AuthMethod="CHAP",
-        )
+        answer = initiator.begin()
     assert answer["TargetAlias"] == "disk"
