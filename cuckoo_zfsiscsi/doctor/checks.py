@@ -10,7 +10,12 @@ from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.doctor.clock import check_clock
 from cuckoo_zfsiscsi.doctor.datasets import check_datasets
 from cuckoo_zfsiscsi.doctor.disks import check_disks
-from cuckoo_zfsiscsi.doctor.kernel import check_configfs, check_modules, check_versions
+from cuckoo_zfsiscsi.doctor.kernel import (
+    check_configfs,
+    check_modules,
+    check_priority,
+    check_versions,
+)
 from cuckoo_zfsiscsi.doctor.lvm import check_lvm
 from cuckoo_zfsiscsi.doctor.memory import check_memory
 from cuckoo_zfsiscsi.doctor.nic import check_nic
@@ -37,6 +42,7 @@ CHECKS = (
     Check("kernel modules", check_modules, "zfs"),
     Check("configfs", check_configfs, "lio"),
     Check("ZFS' version", check_versions, "zfs"),
+    Check("ZFS' threads", check_priority, "zfs"),
     Check("Python's modules", check_python, "zfs"),
     Check("pool", check_pool, "zfs"),
     Check("the pool's disks", check_disks, "zfs"),

@@ -12,6 +12,9 @@ ZFS = ("zfs",)
 LIO = ("target_core_mod", "target_core_iblock", "iscsi_target_mod")
 AT_BOOT = "/etc/modules-load.d/zfsiscsi.conf"
 CONFIGFS = "/sys/kernel/config"
+LOADING = "/etc/modprobe.d/zfsiscsi.conf"
+COMPRESSING = "z_wr_iss"
+"""The threads of a pool that compress (OpenZFS, module/zfs/spa.c)."""
 
 
 def check_modules(config: Config, system: System) -> Iterator[Finding]:
@@ -54,6 +57,23 @@ def check_versions(_config: Config, system: System) -> Iterator[Finding]:
         else:
             what = f"its commands are {commands}, the kernel's module is {module}"
             yield Finding("warning", "zfs", what, "restart this server at a quiet time")
+
+
+def check_priority(_config: Config, system: System) -> Iterator[Finding]:
+    """Look whether ZFS' threads go before LIO's: a guest, and its fence, wait while it writes."""
+    answer = system.run(["ps", "-e", "-o", "ni=,comm="])
+    rows = [line.split(None, 1) for line in answer.out.splitlines()] if answer else []
+    nice = [int(ni) for ni, name in rows if name == COMPRESSING and ni != "-"]
+    if not nice:  # no pool is imported: the check of it says so
+        return
+    if min(nice) >= 0:
+        yield Finding("ok", "ZFS' threads", "do not go before LIO's")
+        return
+    what = f"go before LIO's ({COMPRESSING} at nice {min(nice)}): resets are slower at times"
+    fix = "update-initramfs -u, then restart this server at a quiet time"
+    if not system.exists(LOADING):
+        fix = f"cp deploy/modprobe.conf {LOADING}; {fix}"
+    yield Finding("warning", "ZFS' threads", what, fix)
 
 
 def _missing(name: str, system: System) -> Finding:

@@ -135,6 +135,9 @@ class Server:
         self.says: dict[str, Answer | None] = {}
         self._said: dict[str, Answer | None] = {
             "zfs version": Answer(0, "zfs-2.1.11-1+deb12u1\nzfs-kmod-2.1.11-1+deb12u1\n"),
+            "ps -e -o ni=,comm=": Answer(
+                0, "  0 systemd\n  - migration/0\n  0 z_wr_iss\n  0 z_wr_iss\n 19 z_vdev_file\n"
+            ),
             "zfs list -Ho name tank": Answer(0, "tank\n"),
             f"zfs get -Hp -o value zfsiscsi:role {parent}": Answer(0, "store\n"),
             f"zfs get -Hpr -o name,value -t filesystem,volume volmode {parent}": Answer(

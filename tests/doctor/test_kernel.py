@@ -4,7 +4,14 @@ import shutil
 
 import pytest
 
-from cuckoo_zfsiscsi.doctor.kernel import check_configfs, check_modules, check_versions
+from cuckoo_zfsiscsi.doctor.kernel import (
+    LOADING,
+    check_configfs,
+    check_modules,
+    check_priority,
+    check_versions,
+)
+from cuckoo_zfsiscsi.doctor.system import Answer
 from tests.doctor.server import FILES, KERNEL, Server
 
 
@@ -76,3 +83,20 @@ def test_no_commands(server: Server) -> None:
 def test_no_module(server: Server) -> None:
     (server.root / "sys/module/zfs/version").unlink()
     assert server.find(check_versions) == []  # the check of modules says so
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_threads_that_go_before_the_target(server: Server, installed: bool) -> None:
+    server.say("ps -e -o ni=,comm=", "  0 iscsi_ttx\n  - migration/0\n  0 z_wr_iss\n-19 z_wr_iss\n")
+    if installed:
+        server.write(LOADING.lstrip("/"), "options spl spl_taskq_thread_priority=0\n")
+    one = server.problem(check_priority)
+    assert one.level == "warning"
+    assert "z_wr_iss at nice -19" in one.what
+    assert one.fix.startswith("update-initramfs" if installed else "cp deploy/modprobe.conf /etc/")
+
+
+@pytest.mark.parametrize("said", [None, "  0 systemd\n"])
+def test_no_pool_has_no_threads(server: Server, said: str | None) -> None:
+    server.says["ps"] = None if said is None else Answer(0, said)
+    assert server.find(check_priority) == []

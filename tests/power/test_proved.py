@@ -48,7 +48,7 @@ def test_says_off_and_stays_on(bmc: Bmc) -> None:
     bmc.fault("stays_on")
     begin = time.monotonic()
     with pytest.raises(
-        PowerError, match=r"says it switched off but is still on after 3\.0 s"
+        PowerError, match=r"says it switched off but is still on after 3\.\d s"
     ) as lie:
         power_of(bmc, repeat_after=0.5).off(deadline=Deadline(3))
     assert 2.9 < time.monotonic() - begin < 3.5
@@ -78,7 +78,7 @@ def test_bmc_that_comes_back_is_asked_again(bmc: Bmc) -> None:
 def test_bmc_that_does_not_come_back(bmc: Bmc) -> None:
     bmc.stop()
     begin = time.monotonic()
-    with pytest.raises(PowerError, match=r"does not answer, asked \d times in 6.0 s") as silent:
+    with pytest.raises(PowerError, match=r"does not answer, asked \d times in 6\.\d s") as silent:
         power_of(bmc).off(deadline=Deadline(6))
     assert time.monotonic() - begin < 6.5
     assert not isinstance(silent.value, TransientPowerError)

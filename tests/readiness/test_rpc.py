@@ -45,7 +45,7 @@ def test_real_endpoint_mapper(network: Network, tmp_path: Path) -> None:
         for address in ("127.0.0.1", "::1"):
             answer = network.run(lambda a=address: probe(a, deadline=Deadline(10)))  # type: ignore[misc]
             assert (answer.ok, answer.detail) == (True, "endpoint mapper accepts a bind")
-            assert 0 < answer.seconds < 10
+            assert 0 <= answer.seconds < 10  # in whole milliseconds
 
 
 def test_real_endpoint_mapper_refuses_another_interface(

@@ -85,6 +85,7 @@ def key(versions: kernel.Versions) -> str:
         *code,
         Path(__file__),
         rootfs.SERVER_PACKAGES,
+        rootfs.MODPROBE,
         *sorted(rootfs.FILES.glob("[!_]*")),
     ]:
         inputs.update(f"\n{path.name}\n".encode() + path.read_bytes())

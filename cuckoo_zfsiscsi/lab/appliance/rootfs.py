@@ -13,8 +13,11 @@ from cuckoo_zfsiscsi.lab.command import run
 
 FILES = Path(__file__).parent / "guest"
 """What is ours inside."""
-SERVER_PACKAGES = Path(__file__).parents[3] / "deploy/packages/server"
+DEPLOY = Path(__file__).parents[3] / "deploy"
+SERVER_PACKAGES = DEPLOY / "packages/server"
 """What the service needs on any storage server."""
+MODPROBE = DEPLOY / "modprobe.conf"
+"""How any storage server loads ZFS."""
 PACKAGES = (
     "bash",
     "busybox",
@@ -188,8 +191,9 @@ def _configure(root: Path) -> None:
     (root / "etc/group").write_text("".join(lines))
     (root / "etc/hostname").write_text("appliance\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost appliance\n::1 localhost\n")
-    for folder in ("var/lib/misc", "etc/zfs", "etc/rtslib-fb-target"):
+    for folder in ("var/lib/misc", "etc/zfs", "etc/rtslib-fb-target", "etc/modprobe.d"):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(MODPROBE, root / "etc/modprobe.d/zfsiscsi.conf")
     for python in root.glob("usr/lib/python3.*"):
         local = root / "usr/local/lib" / python.name / "dist-packages"
         local.mkdir(parents=True)

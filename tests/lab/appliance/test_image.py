@@ -130,13 +130,15 @@ def test_every_input_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     server.write_text("another-package\n")
     monkeypatch.setattr(rootfs, "SERVER_PACKAGES", server)
     keys.add(image.key(VERSIONS))
+    monkeypatch.setattr(rootfs, "MODPROBE", server)
+    keys.add(image.key(VERSIONS))
     files = tmp_path / "guest"
     files.mkdir()
     monkeypatch.setattr(rootfs, "FILES", files)
     keys.add(image.key(VERSIONS))
     (files / "init").write_text("#!/bin/sh\n")
     keys.add(image.key(VERSIONS))
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_what_the_service_needs_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,8 @@ def test_before_and_after_init(doctor: Callable[[], Found], conf: Path, parent: 
     pool = parent.partition("/")[0]
     for where in ("kernel modules", "/sys/kernel/config", "zfs", f"pool {pool}",
                   f"ashift of pool {pool}", "[storage] pool_free = 10",
-                  f"volmode below {parent}/zfsiscsi", f"sync of {parent}/zfsiscsi/disks",
+                  "ZFS' threads", f"volmode below {parent}/zfsiscsi",
+                  f"sync of {parent}/zfsiscsi/disks",
                   "[storage] portal = 127.0.0.1", "ARC"):  # fmt: skip
         assert after[where]["level"] == "ok", after[where]
     assert after[f"ashift of pool {pool}"]["what"] == "is 12"
@@ -83,6 +84,22 @@ def test_what_was_changed(doctor: Callable[[], Found], conf: Path, parent: str) 
     found = doctor()
     assert found[f"volmode below {dataset}"]["level"] == "ok"
     assert found[f"sync of {dataset}/disks"]["level"] == "ok"
+
+
+def test_threads_as_they_are_without_our_option(
+    doctor: Callable[[], Found], request: pytest.FixtureRequest
+) -> None:
+    """Proof that the option of deploy/modprobe.conf does it, and that the doctor sees it."""
+    option = Path("/sys/module/spl/parameters/spl_taskq_thread_priority")
+    assert option.read_text() == "0\n"
+    option.write_text("1")
+    try:
+        request.getfixturevalue("small_pool")  # threads get their priority with their pool
+    finally:
+        option.write_text("0")
+    one = doctor()["ZFS' threads"]
+    assert one["level"] == "warning"
+    assert "go before LIO's (z_wr_iss at nice -" in one["what"]
 
 
 def test_foreign_dataset(doctor: Callable[[], Found], parent: str) -> None:
