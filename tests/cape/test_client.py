@@ -222,7 +222,7 @@ def test_nobody_takes_the_connection(token_file: Path) -> None:
             before = time.monotonic()
             with pytest.raises(ServiceError, match="no answer of the service") as caught:
                 client.hosts()
-            assert time.monotonic() - before < 2
+            assert time.monotonic() - before < 5
             assert caught.value.unreachable
         finally:
             for filler in fillers:
@@ -239,7 +239,7 @@ def test_no_answer_in_time(
     before = time.monotonic()
     with pytest.raises(ServiceError, match=r"did not answer|does not end") as caught:
         client.stop("pc1", 0.3)
-    assert 0.4 < time.monotonic() - before < 2
+    assert 0.4 < time.monotonic() - before < 5
     assert caught.value.status == 0
     assert caught.value.host == "pc1"
 

@@ -382,7 +382,7 @@ def test_hang_is_bounded(load: Load, service: Service, monkeypatch: pytest.Monke
     before = time.monotonic()
     assert "did not answer" in refused(plugin, "start")
     assert "did not answer" in refused(plugin, "stop")
-    assert time.monotonic() - before < 3
+    assert time.monotonic() - before < 10
 
 
 def test_nothing_of_cape_stays_behind(plugin: Machinery) -> None:

@@ -20,7 +20,7 @@ from cuckoo_zfsiscsi.lab.cape_scheduler import Analyse, Scheduler
 from cuckoo_zfsiscsi.lab.cape_standin import CuckooGuestCriticalTimeout, load_plugin
 from tests.cape.service import REPORT, Handler, Service, answer, host, refuse
 
-SOON = 10.0
+SOON = 30.0
 CONF = """
 [zfsiscsi]
 machines = pc1, pc2
@@ -238,7 +238,7 @@ def test_stuck_start_is_ended_by_stops_from_the_main_thread(make: Make, service:
     scheduler.run(Deadline(SOON))
     assert scheduler.status(task) == "completed"
     assert any("stop was asked for" in error for error in scheduler.db.errors(task))
-    assert scheduler.longest_turn < 2
+    assert scheduler.longest_turn < 5
 
 
 def test_others_write_to_the_database_during_a_start(make: Make, service: Service) -> None:
@@ -254,7 +254,7 @@ def test_others_write_to_the_database_during_a_start(make: Make, service: Servic
     until(scheduler, lambda: service.asked("start"), "the start")
     began = time.monotonic()
     second = scheduler.submit()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     going.set()
     scheduler.run(Deadline(SOON))
     assert [scheduler.status(task) for task in (first, second)] == ["completed"] * 2

@@ -47,10 +47,10 @@ def test_one_is_not_enough(capsys: pytest.CaptureFixture[str], silent_port: int)
 def test_timeout_is_for_both_together(capsys: pytest.CaptureFixture[str]) -> None:
     begin = time.monotonic()
     with guest(silent) as rpc, guest(silent) as agent:
-        code, answers = probe(capsys, rpc, agent, "--timeout", "0.5")
-    assert time.monotonic() - begin < 1.5
+        code, answers = probe(capsys, rpc, agent, "--timeout", "2")
+    assert time.monotonic() - begin < 3.5
     assert code == 1
-    assert "took longer than 0.5 s" in answers["rpc"]["detail"]
+    assert "took longer than 2.0 s" in answers["rpc"]["detail"]
 
 
 @pytest.mark.parametrize("address", ["localhost", "10.0.0", "pc1"])
@@ -78,4 +78,4 @@ def test_interrupted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             ["probe", "127.0.0.1", f"--rpc-port={rpc}", f"--agent-port={agent}", "--timeout=20"]
         )
     assert code == 130
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 10

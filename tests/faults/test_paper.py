@@ -125,7 +125,7 @@ def test_a_boot_that_never_logged_in_is_another_boot_later(paper: SmallLab) -> N
     begin = time.monotonic()
     second = paper.fetch_as_guest(URL)
     assert second.startswith("#!ipxe")
-    assert time.monotonic() - begin < 3.0
+    assert time.monotonic() - begin < 6
     secrets = [re.findall(r"set password (\S+)", script) for script in (first, second)]
     assert secrets[0] != secrets[1]
 

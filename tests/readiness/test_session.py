@@ -87,7 +87,7 @@ def test_a_live_host_answers_however_long_it_was_quiet(
     time.sleep(1.2)
     begin = time.monotonic()
     assert pair.held()
-    assert time.monotonic() - begin < 0.3
+    assert time.monotonic() - begin < 1
     end, holder = peer
     end.sendall(b"the connection still works")
     assert holder.poll() is None
@@ -102,7 +102,7 @@ def test_a_host_that_is_gone(
     time.sleep(1.1)
     begin = time.monotonic()
     assert not pair.held()
-    assert time.monotonic() - begin < 0.6
+    assert time.monotonic() - begin < 1.5
     begin = time.monotonic()
     assert not pair.held(quiet=2.5)
     assert time.monotonic() - begin > 0.5

@@ -59,7 +59,7 @@ def test_connection_that_hangs() -> None:
     begin = time.monotonic()
     with pytest.raises(CancelledError):
         GuestStream("127.0.0.1", port, limit=1, deadline=Deadline(20, cancel))
-    assert time.monotonic() - begin < 0.6
+    assert time.monotonic() - begin < 5
     for one in (listener, *waiting):
         one.close()
 

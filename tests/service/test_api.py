@@ -174,7 +174,7 @@ def test_stop_that_takes_too_long(client: TestClient, host: Host, world: World) 
     world.before["off"] = lambda: hold.wait(10)
     began = time.monotonic()
     check_problem(post(client, "stop", timeout=0.1), 503, "quarantined", "not yet proved off")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     check_problem(post(client, "start"), 503, "quarantined", "not yet proved off")
     world.before.clear()
     hold.set()

@@ -224,7 +224,7 @@ def test_stop_cancels_start(make: Make, world: World) -> None:
     wait_for(host, State.BOOTING)
     begin = time.monotonic()
     host.stop().result(SOON)
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < 5
     assert world.power is PowerState.OFF
     with pytest.raises(CancelledError, match="stop was asked for"):
         run.booted.result(SOON)

@@ -65,7 +65,7 @@ def test_a_pool_that_hangs_holds_up_one_thread_alone(
     assert hangs.wait(5)
     begin = time.monotonic()
     assert look.report() is first
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
     goes_on.set()
     one.join()
     assert look.report() is not first

@@ -9,7 +9,7 @@ from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.report import State
 
-SOON = 5.0
+SOON = 20.0
 """Seconds that anything may take here."""
 
 
