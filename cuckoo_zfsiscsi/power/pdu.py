@@ -10,7 +10,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cuckoo_zfsiscsi.deadline import Deadline
@@ -97,13 +101,14 @@ class Pdu:
         while not _free.acquire(timeout=0.05):
             deadline.check(what)
         try:
-            outcome = run(
-                [sys.executable, "-m", "cuckoo_zfsiscsi.power.pdu_child", action],
-                secrets={"PDU_JOB": json.dumps(self._job), "PDU_PASSWORD": secret},
-                install=INSTALL,
-                deadline=deadline.within(self._patience),
-                what=what,
-            )
+            with snmp_home() as home:
+                outcome = run(
+                    [sys.executable, "-m", "cuckoo_zfsiscsi.power.pdu_child", action],
+                    secrets={"PDU_JOB": json.dumps(self._job), "PDU_PASSWORD": secret, **home},
+                    install=INSTALL,
+                    deadline=deadline.within(self._patience),
+                    what=what,
+                )
         except DeadlineExceededError:
             if not deadline.remaining:
                 raise
@@ -116,6 +121,17 @@ class Pdu:
             return outcome.stdout.strip()
         said = (outcome.stderr.strip() or "nothing").splitlines()[-1]
         raise _error(outcome.code, f"{what}: {said[:200]}")
+
+
+@contextmanager
+def snmp_home() -> Iterator[dict[str, str]]:
+    """Give net-snmp's tools a home: one that they make or miss, they name in what labgrid reads.
+
+    Made and removed here: the child may be killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="zfsiscsi-snmp-") as home:
+        (Path(home) / "cert_indexes").mkdir()
+        yield {"SNMP_PERSISTENT_DIR": home}
 
 
 def _error(code: int, what: str) -> PowerError:

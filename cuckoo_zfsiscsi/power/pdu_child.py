@@ -10,11 +10,7 @@ import importlib
 import json
 import os
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import quote
@@ -36,15 +32,6 @@ def find_address(backend: ModuleType, job: dict[str, Any], password: str) -> tup
     scheme = "https" if job["tls"] else "http"
     user = f"{quote(job['user'], safe='')}:{quote(password, safe='')}@" if job["user"] else ""
     return f"{scheme}://{user}{host}{f':{port}' if port else ''}{job['path']}", None
-
-
-@contextmanager
-def quiet_snmp() -> Iterator[None]:
-    """Give net-snmp's tools a home: one that they make or miss, they name in what labgrid reads."""
-    with tempfile.TemporaryDirectory(prefix="zfsiscsi-snmp-") as home:
-        (Path(home) / "cert_indexes").mkdir()
-        os.environ["SNMP_PERSISTENT_DIR"] = home
-        yield
 
 
 def call(action: str, job: dict[str, Any], password: str) -> str:
@@ -88,8 +75,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     password = os.environ.pop("PDU_PASSWORD", "")
     try:
-        with quiet_snmp():
-            sys.stdout.write(call(sys.argv[1], json.loads(os.environ["PDU_JOB"]), password))
+        sys.stdout.write(call(sys.argv[1], json.loads(os.environ["PDU_JOB"]), password))
     except Exception as error:  # noqa: BLE001 - whatever a model raises
         code, why = explain(error)
         for secret in (password, quote(password, safe="")):

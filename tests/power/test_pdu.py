@@ -132,10 +132,12 @@ def test_unknown_answer_is_never_off(plug: Plug) -> None:
         driver(plug.url()).query(deadline=Deadline(20))
 
 
-def test_slow_and_silent_ones(plug: Plug) -> None:
+def test_slow_and_silent_ones(plug: Plug, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plug.delay = 5.0
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(TransientPowerError, match="no answer in 2 s"):
         driver(plug.url(timeout="2")).query(deadline=Deadline(20))
+    assert not list(tmp_path.iterdir()), "left behind by a child that was killed"
     cancel = Cancel()
     threading.Timer(0.5, cancel.set, ("stop",)).start()
     begin = time.monotonic()
