@@ -20,6 +20,7 @@ from cuckoo_zfsiscsi.errors import (
     NetbootError,
     ZfsIscsiError,
 )
+from tests.alive import alive
 
 Make = Callable[..., Daemon]
 
@@ -44,13 +45,6 @@ def wait(condition: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def gone(pid: int) -> bool:
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-
-
 def test_runs_and_hands_over_each_line(make: Make, tmp_path: Path) -> None:
     lines: list[str] = []
     child = make(
@@ -66,7 +60,7 @@ def test_runs_and_hands_over_each_line(make: Make, tmp_path: Path) -> None:
     assert pid
     child.stop(Deadline(5))
     child.stop(Deadline(5))
-    assert gone(pid)
+    assert not alive(pid)
     assert child.pid is None
     assert not (tmp_path / "d.pid").exists()
 
@@ -155,12 +149,12 @@ def test_a_left_over_is_ended_also_without_a_pid_file(make: Make, tmp_path: Path
         timeout=20,
     )
     old = int(earlier.stdout)
-    assert not gone(old)
+    assert alive(old)
     (tmp_path / "d.pid").unlink()
     other = Daemon(["sleep", "60"], tmp_path / "other.pid")
     other.start(Deadline(5))
     make("exec sleep 60", grace=0.3).start(Deadline(5))
-    assert gone(old)
+    assert not alive(old)
     assert other.alive(), "only those with the same pid file are ended"
     other.stop(Deadline(5))
 

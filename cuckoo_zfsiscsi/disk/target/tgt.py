@@ -237,7 +237,7 @@ class TgtTarget:
     def _holds(self, path: Path, *, writable: bool = False) -> bool:
         """Return whether tgtd has a file open, as the kernel knows it."""
         path, proc = path.resolve(), Path(f"/proc/{self._daemon.pid}")
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has died
             for link in (proc / "fd").iterdir():
                 with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                     if link.readlink() != path:

@@ -17,6 +17,7 @@ from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, LabError
 from cuckoo_zfsiscsi.lab.appliance import channel
 from cuckoo_zfsiscsi.lab.appliance.guest import agent
+from tests.alive import alive
 
 
 class Ports:
@@ -133,13 +134,6 @@ def test_a_command_that_ignores_sigterm_is_ended(
     with pytest.raises(DeadlineExceededError):
         run("sh", "-c", script, seconds=1)
     wait_for(lambda: not alive(int(pid.read_text())))
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
