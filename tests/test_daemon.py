@@ -20,7 +20,7 @@ from cuckoo_zfsiscsi.errors import (
     NetbootError,
     ZfsIscsiError,
 )
-from tests.alive import alive
+from tests.processes import alive
 
 Make = Callable[..., Daemon]
 

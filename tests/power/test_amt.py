@@ -23,7 +23,7 @@ from cuckoo_zfsiscsi.errors import (
 from cuckoo_zfsiscsi.power import Driver, PowerState
 from cuckoo_zfsiscsi.power.amt import Amt, connect
 from tests.power.bmc import free_port
-from tests.power.processes import watched
+from tests.processes import watched
 
 PASSWORD = "P4ss-w.rd"
 ENVELOPE = (

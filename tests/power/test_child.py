@@ -8,7 +8,7 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError
 from cuckoo_zfsiscsi.power.child import Outcome, run
-from tests.alive import alive
+from tests.processes import alive
 
 
 def shell(script: str, deadline: Deadline, **secrets: str) -> Outcome:

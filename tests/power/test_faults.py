@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.power.faults import ROWS, Row, play
-from tests.power.processes import watched
 from tests.power.stage import Pace
+from tests.processes import watched
 
 QUICK = Pace(0.25)
 

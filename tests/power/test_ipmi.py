@@ -22,7 +22,7 @@ from cuckoo_zfsiscsi.errors import (
 from cuckoo_zfsiscsi.power import Driver, PowerState
 from cuckoo_zfsiscsi.power.ipmi import connect
 from tests.power.bmc import Bmc, free_port
-from tests.power.processes import processes, watched
+from tests.processes import processes, watched
 
 
 def test_switches_and_tells(bmc: Bmc) -> None:

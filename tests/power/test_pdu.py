@@ -29,7 +29,7 @@ from cuckoo_zfsiscsi.power import Driver, PowerState
 from cuckoo_zfsiscsi.power.pdu import Pdu, connect
 from tests.power.bmc import free_port
 from tests.power.plug import Plug
-from tests.power.processes import watched
+from tests.processes import watched
 
 AGENT = Path(__file__).with_name("snmp_agent.py")
 OUTLET_3 = "1.3.6.1.4.1.318.1.1.4.4.2.1.3.3"

@@ -17,7 +17,7 @@ from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, LabError
 from cuckoo_zfsiscsi.lab.appliance import channel
 from cuckoo_zfsiscsi.lab.appliance.guest import agent
-from tests.alive import alive
+from tests.processes import alive
 
 
 class Ports:

@@ -1,4 +1,4 @@
-"""The command lines of all processes: no secret may stand there."""
+"""Processes of this machine: do they still run, and what stands in their command lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def alive(pid: int) -> bool:
+    """Look at its state (proc(5), /proc/PID/stat)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # not there, or gone since it was opened (ESRCH)
+        return False
+    return state not in "ZX"
 
 
 def processes() -> dict[int, bytes]:
