@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from cuckoo_zfsiscsi.errors import (
     ZfsIscsiError,
 )
 from tests.processes import alive
+from tests.waiting import wait
 
 Make = Callable[..., Daemon]
 
@@ -36,13 +36,6 @@ def make(tmp_path: Path) -> Iterator[Make]:
     yield _make
     for one in made:
         one.stop(Deadline(5))
-
-
-def wait(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
 
 
 def test_runs_and_hands_over_each_line(make: Make, tmp_path: Path) -> None:

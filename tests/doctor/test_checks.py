@@ -23,9 +23,8 @@ def test_nothing_is_changed(server: Server) -> None:
     words = {" ".join(command.split()[:2]) for command in server.asked}
     assert words == {
         "/opt/zfsiscsi/bin/python -c", "ip -json", "lvmconfig --typeconfig", "ps -e",
-        "ss -Hlnptu",
-        "systemctl is-active", "systemctl is-enabled", "systemctl show", "zdb -C", "zfs get",
-        "zfs list", "zfs version", "zpool get", "zpool list", "zpool status",
+        "ss -Hlnptu", "systemctl is-active", "systemctl is-enabled", "systemctl show",
+        "zdb -C", "zfs get", "zfs list", "zfs version", "zpool get", "zpool list", "zpool status",
     }  # fmt: skip
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,13 +20,6 @@ SCRIPT = "http://10.99.0.1:8471/boot.ipxe?mac=${netX/mac}"
 FILES = "http://10.99.0.1:8471/files/"
 
 Events = list[tuple[str, str, float]]
-
-
-def wait(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
 
 
 def fake_program(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> None:

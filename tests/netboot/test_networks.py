@@ -26,9 +26,9 @@ from tests.netboot.exchange import (
     Events,
     advertisement,
     lease,
-    wait,
 )
 from tests.netboot.network import DhcpClient, Network, add_wire, inside, make_network
+from tests.waiting import wait
 
 IP2 = "10.99.20.12"
 MORE = """\

@@ -37,9 +37,9 @@ from tests.netboot.exchange import (
     advertisement,
     fake_program,
     lease,
-    wait,
 )
 from tests.netboot.network import DhcpClient, Network, inside
+from tests.waiting import wait
 
 PROGRAMS = {"dnsmasq": "dnsmasq", "isc": "dhcpd", "kea": "kea-dhcp4"}
 

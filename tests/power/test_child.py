@@ -9,6 +9,7 @@ from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError
 from cuckoo_zfsiscsi.power.child import Outcome, run
 from tests.processes import alive
+from tests.waiting import wait
 
 
 def shell(script: str, deadline: Deadline, **secrets: str) -> Outcome:
@@ -43,10 +44,7 @@ def test_killed_with_its_children(tmp_path: Path) -> None:
     with pytest.raises(DeadlineExceededError, match=r"it took longer than 0\.5 s"):
         shell(f"sleep 60 & echo $! >{pid}; wait", Deadline(0.5))
     assert time.monotonic() - begin < 10
-    end = time.monotonic() + 10
-    while alive(int(pid.read_text())):
-        assert time.monotonic() < end, "its child lives on"
-        time.sleep(0.02)
+    wait(lambda: not alive(int(pid.read_text())), 10, "its child lives on")
 
 
 def test_cancelled_before_it_began(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.report import State
+from tests.waiting import wait
 
 SOON = 20.0
 """Seconds that anything may take here."""
@@ -22,10 +23,7 @@ def wait_for(host: Host | PaperHost, *states: State) -> None:
 
 def until(true: Callable[[], bool], what: str) -> None:
     """Wait until something is true."""
-    end = time.monotonic() + SOON
-    while not true():
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.005)
+    wait(true, SOON, f"never: {what}")
 
 
 def quiet(host: Host | PaperHost, state: State) -> None:

@@ -18,6 +18,7 @@ from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, LabErr
 from cuckoo_zfsiscsi.lab.appliance import channel
 from cuckoo_zfsiscsi.lab.appliance.guest import agent
 from tests.processes import alive
+from tests.waiting import wait
 
 
 class Ports:
@@ -121,7 +122,7 @@ def test_time_is_up_and_the_command_is_ended(run: Run, tmp_path: Path, noise: st
     pid = tmp_path / "pid"
     with pytest.raises(DeadlineExceededError, match="sh -c"):
         run("sh", "-c", f"{noise} echo $$ >{pid}.new; mv {pid}.new {pid}; sleep 60", seconds=1)
-    wait_for(lambda: not alive(int(pid.read_text())))
+    wait(lambda: not alive(int(pid.read_text())), 30)
     assert run("true")[0] == 0
 
 
@@ -133,14 +134,7 @@ def test_a_command_that_ignores_sigterm_is_ended(
     script = f"trap '' TERM; echo $$ >{pid}; exec >&- 2>&-; while :; do sleep 0.1; done"
     with pytest.raises(DeadlineExceededError):
         run("sh", "-c", script, seconds=1)
-    wait_for(lambda: not alive(int(pid.read_text())))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait(lambda: not alive(int(pid.read_text())), 30)
 
 
 def test_at_the_same_time_as_many_as_there_are_ports(run: Run, tmp_path: Path) -> None:
@@ -154,10 +148,10 @@ def test_at_the_same_time_as_many_as_there_are_ports(run: Run, tmp_path: Path) -
 
     threads = [threading.Thread(target=meet, args=pair) for pair in ((a, b), (b, a))]
     threads[0].start()
-    wait_for(a.exists)
+    wait(a.exists, 30)
     hold = threading.Thread(target=run, args=("sleep", "3"))
     hold.start()
-    wait_for(lambda: busy(tmp_path) == 2)
+    wait(lambda: busy(tmp_path) == 2, 30)
     with pytest.raises(DeadlineExceededError, match="waiting for one of 2 ports"):
         run("true", seconds=0.3)
     hold.join()
