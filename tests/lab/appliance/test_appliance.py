@@ -90,6 +90,7 @@ def appliance(tmp_path: Path, network: Network) -> Iterator[Appliance]:
 @pytest.mark.timeout(1800)
 def test_a_storage_server_that_loses_its_power(appliance: Appliance, network: Network) -> None:
     check_commands(appliance)
+    check_hasty(appliance)
     check_python(appliance)
     check_out(appliance)
 
@@ -141,6 +142,15 @@ def check_commands(appliance: Appliance) -> None:
     )
     assert sh(appliance, "ls -d /dev/pts /dev/shm /sys/kernel/config/target") != ""
     assert sh(appliance, "lsmod | grep -c -e ^tcp_diag -e ^tcm_loop -e ^iscsi_target_mod") == "3\n"
+
+
+def check_hasty(appliance: Appliance) -> None:
+    """Come and go faster than the agent looks: its port goes on."""
+    for _ in range(20):
+        for _ in range(4):
+            with pytest.raises(DeadlineExceededError):
+                appliance.run(["true"], timeout=0)
+        assert sh(appliance, "echo mine") == "mine\n"
 
 
 def check_python(appliance: Appliance) -> None:

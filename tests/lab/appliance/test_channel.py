@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import select
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -170,6 +173,67 @@ def busy(state: Path) -> int:
 def test_what_went_to_another_is_no_answer(run: Run, ports: Ports) -> None:
     ports.garbage = b'3}\n[1]\n{"id": "other", "exit": 9}\n{"id": "oth'
     assert run("sh", "-c", "echo mine") == (0, b"mine\n", b"")
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return the two ends of a serial line, the second one the agent's."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+Line = tuple[socket.socket, socket.socket]
+
+
+def request(number: int) -> bytes:
+    asked = {"id": number, "argv": ["echo", "mine"], "cwd": "/", "env": {}}
+    return b"\n" + json.dumps(asked).encode() + b"\n"
+
+
+def answered(line: Line) -> set[int]:
+    """Return whose requests the agent answers until one has ended; then it sees us go."""
+    ours, theirs = line
+    ours.settimeout(30)
+    agent_runs = threading.Thread(target=agent.converse, args=(theirs.fileno(),))
+    agent_runs.start()
+    answers: list[dict[str, int]] = [{}]
+    with ours.makefile("rb") as lines:
+        while "exit" not in answers[-1]:
+            answers += [json.loads(text) for text in [lines.readline()] if text.strip()]
+    ours.close()
+    agent_runs.join()
+    return {answer["id"] for answer in answers[1:]}
+
+
+def test_another_comes_while_the_port_is_looked_at(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel woke the agent because one went; now another is there, who said nothing yet."""
+    woken: list[bool] = []
+
+    class Poll:
+        def __init__(self) -> None:
+            self._poll = select.poll()
+            self.register = self._poll.register
+            self.unregister = self._poll.unregister
+
+        def poll(self, milliseconds: int | None = None) -> list[tuple[int, int]]:
+            if len(woken) < 2:
+                woken.append(True)
+                if len(woken) == 2:  # the first time there was nothing to read
+                    line[0].sendall(request(1))
+                return [(0, select.POLLHUP)]
+            return self._poll.poll(milliseconds)
+
+    monkeypatch.setattr(agent, "select", SimpleNamespace(poll=Poll, POLLIN=select.POLLIN))
+    assert answered(line) == {1}
+
+
+def test_only_who_asked_last_is_there(line: Line) -> None:
+    """A request that is read after its sender went does not keep the next one waiting."""
+    line[0].sendall(request(1) + request(2))
+    assert answered(line) == {2}
 
 
 @pytest.mark.parametrize("line", [b"", b"}", b"5", b"[]", b'{"id": 1}', b"\xff"])

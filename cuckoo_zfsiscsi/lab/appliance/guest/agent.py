@@ -78,12 +78,19 @@ def converse(port: int) -> None:
     poll = select.poll()
     poll.register(port, select.POLLIN)
     buffer = b""
-    while poll.poll() and (data := os.read(port, CHUNK)):
+    while True:
+        poll.poll()
+        try:
+            data = os.read(port, CHUNK)
+        except BlockingIOError:
+            continue  # whoever woke us went away, and another came before we read
+        if not data:
+            return
         *lines, buffer = (buffer + data).split(b"\n")
-        for line in lines:
-            if request := parse(line):
-                with contextlib.suppress(GoneError):
-                    run(port, request)
+        # Who is there now asked last; what else came with it is of those who went away
+        if requests := [request for line in lines if (request := parse(line))]:
+            with contextlib.suppress(GoneError):
+                run(port, requests[-1])
 
 
 def parse(line: bytes) -> dict[str, Any]:
