@@ -10,7 +10,7 @@ from cuckoo_zfsiscsi import cli
 from cuckoo_zfsiscsi.cape.client import Client
 from cuckoo_zfsiscsi.cli.timeline import COLOURS, REACHED, draw
 from cuckoo_zfsiscsi.service.report import STAGES
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 
 READY: dict[str, Any] = {
     "host": "pc1", "generation": 4, "image": "win10@1", "prewarmed": False, "started": 1.7e9,

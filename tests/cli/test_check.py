@@ -14,10 +14,8 @@ from cuckoo_zfsiscsi.cli import run
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store.file import FileStore
 from cuckoo_zfsiscsi.progress import silent
-from tests.config.sample import GOOD, SECRET, edit
+from tests.config.sample import EXAMPLE, GOOD, SECRET, edit
 from tests.power.bmc import Bmc, free_port
-
-EXAMPLE = Path(__file__).parents[2] / "conf" / "zfsiscsi.conf"
 
 
 @pytest.fixture

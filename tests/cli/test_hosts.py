@@ -17,7 +17,8 @@ from cuckoo_zfsiscsi.errors import PowerError
 from cuckoo_zfsiscsi.service.api import make_api
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
-from tests.service.conftest import EXAMPLE, Make, make, world
+from tests.config.sample import EXAMPLE
+from tests.service.conftest import Make, make, world
 from tests.service.fakes import World
 from tests.service.one_host import OneHost
 from tests.service.waiting import quiet, until

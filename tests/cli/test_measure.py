@@ -11,8 +11,8 @@ import pytest
 from cuckoo_zfsiscsi.cape.client import ServiceError
 from cuckoo_zfsiscsi.cli import run
 from cuckoo_zfsiscsi.measure.watch import Watch
+from tests.config.sample import EXAMPLE
 from tests.measure.played import Played
-from tests.service.conftest import EXAMPLE
 
 Cli = Callable[..., int]
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.config import Config, InvalidConfigError, Mistake, load
 
+EXAMPLE = Path(__file__).parents[2] / "conf" / "zfsiscsi.conf"
+"""What a lab begins with."""
+
 GOOD = """\
 [zfsiscsi]
 machines = pc1,pc2

@@ -13,9 +13,9 @@ from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.load import FIXED
 from cuckoo_zfsiscsi.config.manual import render, written
 from cuckoo_zfsiscsi.config.networks import Network
+from tests.config.sample import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "conf" / "zfsiscsi.conf"
 SECTIONS: dict[str, type[Section]] = {**FIXED, "pc1": HostConfig}
 
 

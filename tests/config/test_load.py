@@ -10,10 +10,8 @@ from pydantic import ValidationError
 
 from cuckoo_zfsiscsi.config import InvalidConfigError, load
 from cuckoo_zfsiscsi.errors import ConfigError, UnknownHostError
-from tests.config.sample import GOOD, SECRET, edit, mistakes, read
+from tests.config.sample import EXAMPLE, GOOD, SECRET, edit, mistakes, read
 from tests.config.typos import TYPOS
-
-EXAMPLE = Path(__file__).parents[2] / "conf" / "zfsiscsi.conf"
 
 
 def test_everything_is_typed(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from cuckoo_zfsiscsi.service import worker
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import State
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 from tests.service.fakes import FakeBoots, FakeStore, FakeTarget, World, fake_probe
 
 BEFORE = 5

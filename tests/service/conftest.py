@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service import worker
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
+from tests.config.sample import EXAMPLE
 from tests.service.fakes import (
     FakeBoots,
     FakePower,
@@ -22,8 +22,6 @@ from tests.service.fakes import (
     fake_probe,
 )
 from tests.service.waiting import SOON
-
-EXAMPLE = Path(__file__).parents[2] / "conf" / "zfsiscsi.conf"
 
 Make = Callable[..., Host]
 

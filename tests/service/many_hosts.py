@@ -22,7 +22,7 @@ from cuckoo_zfsiscsi.service.recent import Recent
 from cuckoo_zfsiscsi.service.recorded import RecordedPower
 from cuckoo_zfsiscsi.service.report import State
 from cuckoo_zfsiscsi.service.storage import StorageLook
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 from tests.service.fakes import FakeBoots, FakePower, FakeStore, FakeTarget, World
 
 CYCLE = 6

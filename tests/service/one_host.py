@@ -14,7 +14,7 @@ from cuckoo_zfsiscsi.service.metrics import Metrics
 from cuckoo_zfsiscsi.service.recent import Recent
 from cuckoo_zfsiscsi.service.recorded import RecordedPower
 from cuckoo_zfsiscsi.service.storage import StorageLook
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 
 
 class OneHost:

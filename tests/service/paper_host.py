@@ -15,7 +15,7 @@ from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.paper_boot import Script
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
 from cuckoo_zfsiscsi.service.report import BootReport, Run
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 from tests.service.fakes import FakeBoots, FakePower, FakeStore, FakeTarget, World, fake_probe
 from tests.service.waiting import SOON
 

@@ -6,7 +6,7 @@ import pytest
 
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.service.cape_view import cape_view
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 
 POWERLESS = {"power": (), "power_on": None, "power_off": None}
 

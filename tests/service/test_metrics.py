@@ -11,7 +11,7 @@ from cuckoo_zfsiscsi.service.events import KINDS, Event, Kind
 from cuckoo_zfsiscsi.service.metrics import Metrics
 from cuckoo_zfsiscsi.service.report import HostReport, State
 from cuckoo_zfsiscsi.service.storage import StorageLook
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 from tests.service.fakes import FakeStore, World
 
 HOST = HostReport("pc1", State.READY, 12.0, "", "", "", "win10@1", 1, None, False, None)

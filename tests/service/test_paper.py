@@ -16,7 +16,7 @@ from cuckoo_zfsiscsi.service import paper, paper_boot
 from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import State
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 from tests.service.fakes import FakeBoots, FakePower, FakeStore, FakeTarget, World, fake_probe
 from tests.service.waiting import SOON, until
 

@@ -5,7 +5,7 @@ import pytest
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.service.report import STAGES
 from cuckoo_zfsiscsi.service.stall import HINTS, hint, missing_stage
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cuckoo_zfsiscsi.errors import DiskError
 from cuckoo_zfsiscsi.progress import silent
 from cuckoo_zfsiscsi.service import storage
 from cuckoo_zfsiscsi.service.storage import StorageLook
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 from tests.service.fakes import FakeStore, World
 
 

@@ -5,7 +5,7 @@ import pytest
 from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.service.dashboard import views
 from cuckoo_zfsiscsi.service.report import BootReport, HostReport, State
-from tests.service.conftest import EXAMPLE
+from tests.config.sample import EXAMPLE
 
 
 @pytest.fixture
