@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.disk.store import Store
 from cuckoo_zfsiscsi.disk.store.file import FileStore
-from cuckoo_zfsiscsi.disk.store.zfs import HostRules, Rules, ZfsStore
+from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
+from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
 from cuckoo_zfsiscsi.disk.target import Target
 from cuckoo_zfsiscsi.disk.target.identity import Identity
 from cuckoo_zfsiscsi.disk.target.lio import LioTarget

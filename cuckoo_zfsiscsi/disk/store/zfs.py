@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +24,9 @@ from cuckoo_zfsiscsi.disk.store import (
 from cuckoo_zfsiscsi.disk.store.guard import guarded
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
 from cuckoo_zfsiscsi.disk.store.zfs_disks import HostDisks
+from cuckoo_zfsiscsi.disk.store.zfs_drafts import Drafts
 from cuckoo_zfsiscsi.disk.store.zfs_drop import left_behind
-from cuckoo_zfsiscsi.disk.store.zfs_evidence import EvidenceRoom, EvidenceRules
+from cuckoo_zfsiscsi.disk.store.zfs_evidence import EvidenceRoom
 from cuckoo_zfsiscsi.disk.store.zfs_images import Images
 from cuckoo_zfsiscsi.disk.store.zfs_layout import NAME, Layout
 from cuckoo_zfsiscsi.disk.store.zfs_lease import Lease, this_machine
@@ -34,6 +34,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_open import Found, recover
 from cuckoo_zfsiscsi.disk.store.zfs_proof import prove
 from cuckoo_zfsiscsi.disk.store.zfs_reset import Resets
 from cuckoo_zfsiscsi.disk.store.zfs_retired import PATIENCE, Retired
+from cuckoo_zfsiscsi.disk.store.zfs_rules import Rules
 from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
 from cuckoo_zfsiscsi.disk.store.zfs_space import Room
 from cuckoo_zfsiscsi.disk.store.zfs_writer import Writer
@@ -47,37 +48,6 @@ OPEN_TIMEOUT = 120.0
 LOOK_TIMEOUT = 10.0
 """Seconds for what normally takes milliseconds."""
 CHANGE_TIMEOUT = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class HostRules:
-    """What is kept of one host."""
-
-    spares: int = 1
-    """Clean disks ahead."""
-    evidence: int = 0
-    """Dirty disks of past runs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What is kept, and how much stays free."""
-
-    hosts: Mapping[str, HostRules] = field(default_factory=dict)
-    pool_free: int = 10
-    """Percent."""
-    evidence_days: int = 30
-    evidence_gib: int = 100
-
-    def of(self, host: str) -> HostRules:
-        """Return those of one host."""
-        return self.hosts.get(host, HostRules())
-
-    @property
-    def evidence(self) -> EvidenceRules:
-        """Return those of the evidence."""
-        counts = {host: rules.evidence for host, rules in self.hosts.items()}
-        return EvidenceRules(counts, self.evidence_days, self.evidence_gib)
 
 
 class ZfsStore:
@@ -99,7 +69,8 @@ class ZfsStore:
         self.zfs = Zfs(self.layout.pool)
         self.evidence = EvidenceRoom(self.layout, self.zfs)
         self.room = Room(self.layout, self.zfs, self.evidence, self.rules.pool_free)
-        self.images_ = Images(self.layout, self.zfs, self.room)
+        self._images = Images(self.layout, self.zfs, self.room)
+        self._drafts = Drafts(self.layout, self.zfs, self.room, self._images)
         self._resets = Resets(self.layout, self.zfs, self.room)
         self._retired = Retired(self.zfs, self.evidence, self.rules.evidence)
         self._lease = Lease(self.layout, self.zfs, machine or this_machine())
@@ -115,7 +86,7 @@ class ZfsStore:
         self._lease.take(owner, deadline)
         writer = Writer(self.zfs)
         try:
-            self.images_.tidy(deadline)
+            self._images.tidy(deadline)
             self.evidence.tidy(deadline=deadline)
             found = recover(self.layout, self.zfs, deadline)
             hosts = {one.host: self._recovered(one, writer, deadline) for one in found}
@@ -156,13 +127,13 @@ class ZfsStore:
     @guarded
     def images(self) -> list[Image]:
         """As Store.images()."""
-        folders = self.images_.all(Deadline(LOOK_TIMEOUT))
+        folders = self._images.all(Deadline(LOOK_TIMEOUT))
         return [golden.image for folder in folders for golden in folder.versions]
 
     @guarded
     def find_image(self, ref: str) -> Image:
         """As Store.find_image()."""
-        return self.images_.find(ref, Deadline(LOOK_TIMEOUT)).image
+        return self._images.find(ref, Deadline(LOOK_TIMEOUT)).image
 
     @guarded
     def import_image(
@@ -170,31 +141,31 @@ class ZfsStore:
     ) -> Image:
         """As Store.import_image()."""
         Setup(self.layout, self.zfs).owner(deadline=deadline)  # is there a store at all?
-        return self.images_.add(name, source, deadline=deadline, progress=progress)
+        return self._images.add(name, source, deadline=deadline, progress=progress)
 
     @guarded
     def seal(self, ref: str, *, deadline: Deadline, progress: Progress) -> Image:
         """As Store.seal(): a snapshot, taken in no time."""
-        image = self.images_.seal(ref, deadline=deadline)
+        image = self._images.seal(ref, deadline=deadline)
         progress(image.size, image.size)
         return image
 
     @guarded
     def delete_image(self, ref: str) -> None:
         """As Store.delete_image()."""
-        self.images_.remove(ref, deadline=Deadline(CHANGE_TIMEOUT))
+        self._images.remove(ref, deadline=Deadline(CHANGE_TIMEOUT))
 
     @guarded
     def users(self, ref: str) -> list[str]:
         """As Store.users()."""
         name, version = zfs_catalogue.parse(ref)
-        folder = self.images_.folder(name, Deadline(LOOK_TIMEOUT))
-        return self.images_.users(folder.any(version))
+        folder = self._images.folder(name, Deadline(LOOK_TIMEOUT))
+        return self._images.users(folder.any(version))
 
     @guarded
     def rollback_image(self, ref: str) -> Image:
         """As Store.rollback_image()."""
-        return self.images_.stand(ref, deadline=Deadline(CHANGE_TIMEOUT))
+        return self._images.stand(ref, deadline=Deadline(CHANGE_TIMEOUT))
 
     @guarded
     def edit_image(self, host: str, name: str, *, deadline: Deadline) -> Disk:
@@ -202,7 +173,7 @@ class ZfsStore:
         disks = self._host(host)
         with disks.busy(deadline):
             generation = self._resets.next_generation(disks, deadline=deadline)
-            golden = self.images_.edit(name, host, generation, deadline=deadline)
+            golden = self._drafts.edit(name, host, generation, deadline=deadline)
         path = zfs_device.wait_for(golden.dataset, deadline)
         return Disk(host, golden.generation, golden.image.ref, path, "draft")
 
@@ -218,7 +189,7 @@ class ZfsStore:
         disks = self._host(host)
         deadline = Deadline(LOOK_TIMEOUT)
         found = [clone.disk for clone in [*disks.of("current"), *disks.of("spare")]]
-        for draft in self.images_.drafts(host, deadline):
+        for draft in self._drafts.of(host, deadline):
             path = zfs_device.wait_for(draft.dataset, deadline)
             found.append(Disk(host, draft.generation, draft.image.ref, path, "draft"))
         return found

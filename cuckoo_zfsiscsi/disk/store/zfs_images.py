@@ -6,8 +6,6 @@ import contextlib
 import errno
 import functools
 import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
@@ -18,8 +16,9 @@ from cuckoo_zfsiscsi.disk.store import zfs_device as device
 from cuckoo_zfsiscsi.disk.store.convert import convert, inspect
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
 from cuckoo_zfsiscsi.disk.store.zfs_catalogue import Folder, Golden
-from cuckoo_zfsiscsi.disk.store.zfs_drop import LOOK, drop, left_behind
+from cuckoo_zfsiscsi.disk.store.zfs_drop import drop
 from cuckoo_zfsiscsi.disk.store.zfs_error import ignoring, refused
+from cuckoo_zfsiscsi.disk.store.zfs_import import BLOCK, CLAIM_TIMEOUT, Imports
 from cuckoo_zfsiscsi.disk.store.zfs_layout import (
     EDITOR,
     GENERATION,
@@ -35,12 +34,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_space import Room
 from cuckoo_zfsiscsi.errors import DiskError, ImageError, StoreFullError
 from cuckoo_zfsiscsi.progress import Progress
 
-BLOCK = 16384
-"""volblocksize, bytes: small enough for random writes, large enough to compress."""
 _LOOK_TIMEOUT = 10.0
-_CLAIM_TIMEOUT = 5.0
-"""Seconds in which udev ends looking at a device."""
-_DROP_TIMEOUT = 30.0
 
 
 class Images:
@@ -53,6 +47,7 @@ class Images:
         self._layout = layout
         self._zfs = zfs
         self._room = room
+        self._imports = Imports(layout, zfs)
 
     def all(self, deadline: Deadline) -> list[Folder]:
         """Return every image, with every version."""
@@ -74,38 +69,20 @@ class Images:
         found = inspect(source, deadline=deadline)
         self._room.make(found.allocated, f"image {name}", deadline=deadline)
         size = -(-found.size // BLOCK) * BLOCK
-        with self._filling(size, deadline) as (dataset, path):
+        with self._imports.volume(size, deadline) as (dataset, path):
             try:
                 convert(found, path, into_device=True, deadline=deadline, progress=progress)
             except StoreFullError:
                 raise refused(f"importing {source}", errno.ENOSPC) from None
             self._zfs.sync(deadline=deadline)
             with catalogue_lock(self._layout, deadline):
-                version = self._next_version(name, deadline)
+                version = self.next_version(name, deadline)
                 self._zfs.set([(dataset, ROLE, "draft")], deadline=deadline)
                 final = self._layout.image(name, version)
                 self._zfs.rename(dataset, final, deadline=deadline)
         return self.folder(name, deadline).any(version).image
 
-    @contextlib.contextmanager
-    def _filling(self, size: int, deadline: Deadline) -> Iterator[tuple[str, Path]]:
-        """Make a volume to fill, ours by its claim: tidy() removes those that nobody has."""
-        dataset = f"{self._layout.imports}/{secrets.token_hex(8)}"
-        with contextlib.ExitStack() as stack:
-            with catalogue_lock(self._layout, deadline):
-                self._tidy_imports(deadline)
-                self._zfs.create_volume(dataset, size, BLOCK, {ROLE: "import"}, deadline=deadline)
-                stack.callback(self._drop_quietly, dataset)
-                path = device.wait_for(dataset, deadline)
-                stack.enter_context(device.claimed(path, dataset, deadline.within(_CLAIM_TIMEOUT)))
-            yield dataset, path
-
-    def _drop_quietly(self, dataset: str) -> None:
-        """Remove what was not adopted; what was has another name."""
-        with contextlib.suppress(DiskError):
-            drop(self._zfs, dataset, deadline=Deadline(_DROP_TIMEOUT))
-
-    def _next_version(self, name: str, deadline: Deadline) -> int:
+    def next_version(self, name: str, deadline: Deadline) -> int:
         """Give a version away, for good. With the catalogue's lock held."""
         dataset = f"{self._layout.images}/{name}"
         with ignoring(errno.EEXIST):
@@ -128,7 +105,7 @@ class Images:
 
     def _snapshot(self, golden: Golden, deadline: Deadline) -> None:
         path = device.wait_for(golden.dataset, deadline)
-        patience = deadline.within(_CLAIM_TIMEOUT)
+        patience = deadline.within(CLAIM_TIMEOUT)
         what = f"reading {golden.image.ref}"
         try:
             # With this claim nobody can export it or have it exported
@@ -176,52 +153,6 @@ class Images:
             dataset = f"{self._layout.images}/{name}"
             self._zfs.set([(dataset, STANDS, stands)], deadline=deadline)
         return golden.image
-
-    def edit(self, name: str, host: str, generation: int, *, deadline: Deadline) -> Golden:
-        """Return the draft of an image for this host, made now if there is none.
-
-        Args:
-            name: of the image.
-            host: that edits it.
-            generation: of the host's, if it becomes the editor now.
-            deadline: for it.
-
-        Raises:
-            ImageError: no such image, or another host has the draft.
-        """
-        name, version = catalogue.parse(name)
-        if version:
-            raise ImageError(
-                f"{name}@{version} is one version, and a sealed one never changes",
-                fix=f"zfsiscsi image edit {host} {name}, which makes the next one",
-            )
-        with catalogue_lock(self._layout, deadline):
-            folder = self.folder(name, deadline)
-            drafts = [one for one in folder.versions if not one.image.sealed]
-            if drafts:
-                draft = drafts[-1]
-                if draft.editor not in ("", host):
-                    raise ImageError(
-                        f"{draft.image.ref} is being edited by {draft.editor}",
-                        fix=f"zfsiscsi image seal {draft.image.ref}, or delete it",
-                    )
-                dataset, number = draft.dataset, draft.image.version
-            else:
-                golden = folder.resolve(0)
-                self._room.make(0, f"a draft of {name}", deadline=deadline)
-                number = self._next_version(name, deadline)
-                dataset = self._layout.image(name, number)
-                facts = {ROLE: "draft"}
-                self._zfs.clone(dataset, golden.sealed, facts, deadline=deadline)
-            if not drafts or not drafts[-1].editor:
-                facts = {ROLE: "draft", EDITOR: host, GENERATION: str(generation)}
-                self._zfs.set([(dataset, *one) for one in facts.items()], deadline=deadline)
-            return self.folder(name, deadline).any(number)
-
-    def drafts(self, host: str, deadline: Deadline) -> list[Golden]:
-        """Return the drafts that a host edits."""
-        found = [one for folder in self.all(deadline) for one in folder.versions]
-        return [one for one in found if not one.image.sealed and one.editor == host]
 
     def remove(self, ref: str, *, deadline: Deadline) -> None:
         """As Store.delete_image()."""
@@ -274,23 +205,11 @@ class Images:
     def tidy(self, deadline: Deadline) -> None:
         """Finish or undo what a crash left."""
         with catalogue_lock(self._layout, deadline):
-            self._tidy_imports(deadline)
+            self._imports.tidy(deadline)
             for folder in self.all(deadline):
                 for golden in folder.versions:
                     if golden.image.sealed and not (golden.held and golden.role == "image"):
                         self._finish_seal(golden, deadline)
-
-    def _tidy_imports(self, deadline: Deadline) -> None:
-        """Drop half-made imports that nobody is at. With the catalogue's lock held."""
-        program = """
-            local argv = ...
-            local found = {}
-            for dataset in zfs.list.children(argv["argv"][1]) do found[dataset] = true end
-            return found
-        """
-        for dataset in self._zfs.read(program, [self._layout.imports], deadline=deadline):
-            with left_behind(dataset):  # someone may be filling it
-                drop(self._zfs, dataset, deadline=deadline.within(LOOK))
 
 
 def _still_edited(golden: Golden, what: str, error: DiskError) -> ImageError:

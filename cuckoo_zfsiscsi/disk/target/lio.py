@@ -24,12 +24,8 @@ from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
 from cuckoo_zfsiscsi.disk.target import lio_logins as logins
 from cuckoo_zfsiscsi.disk.target.identity import Identity, made_up_serial
-from cuckoo_zfsiscsi.disk.target.lio_backstore import (
-    Backstore,
-    Backstores,
-    forget_reservations,
-    wait_until_free,
-)
+from cuckoo_zfsiscsi.disk.target.lio_backstore import Backstore, Backstores, forget_reservations
+from cuckoo_zfsiscsi.disk.target.lio_disks import HostDisks
 from cuckoo_zfsiscsi.disk.target.lio_door import Door
 from cuckoo_zfsiscsi.disk.target.lio_group import LUN, Group
 from cuckoo_zfsiscsi.disk.target.lio_kernel import ISCSI, check_kernel, entries, rtslib
@@ -48,10 +44,8 @@ class _Host:
     """What a host has, and who is changing it."""
 
     group: Group
+    disks: HostDisks
     lock: threading.Lock = field(default_factory=threading.Lock)
-    disks: dict[Path, Backstore] = field(default_factory=dict)
-    """By device."""
-    closing: dict[Path, Backstore] = field(default_factory=dict)
     exported: Path | None = None
     """The device."""
     initiator: str = ""
@@ -137,10 +131,8 @@ class LioTarget:
         """As Target.release()."""
         with self._held(host, deadline) as state:
             kept = {_device(disk) for disk in keep} | {state.exported}
-            for device in [device for device in state.disks if device not in kept]:
-                self._part(state, device, deadline)
-        for device in list(state.closing):
-            self._close(state, device, deadline)
+            state.disks.keep(kept, deadline)
+        state.disks.close(deadline)
 
     def export(self, disk: Disk, credentials: Credentials, *, deadline: Deadline) -> Export:
         """As Target.export()."""
@@ -152,9 +144,9 @@ class LioTarget:
             backstore, lun = self._ready(state, disk, deadline)
             if backstore.is_reserved:
                 log.warning("%s is reserved: it is taken anew", backstore.device)
-                self._part(state, backstore.device, deadline)
+                state.disks.part(backstore.device, deadline)
                 backstore, lun = self._ready(state, disk, deadline)
-            forget_reservations(self._identity(disk.host).serial)
+            forget_reservations(state.disks.identity.serial)
             try:
                 state.exported, state.initiator = backstore.device, credentials.initiator
                 state.group.admit(credentials, lun, deadline)
@@ -184,51 +176,24 @@ class LioTarget:
             )
         return found
 
-    # Disks
+    # Hosts
 
     def _ready(self, state: _Host, disk: Disk, deadline: Deadline) -> tuple[Backstore, int]:
         """Make whatever of target, backstore and LUN is not there, or not what it was."""
         state.group.ensure(deadline)
-        device = _device(disk)
-        known = state.disks.get(device)
-        if known and not known.is_whole:
-            log.warning("%s was changed by someone else: it is taken anew", known.path)
-            self._part(state, device, deadline)
-        if device in state.closing:
-            self._close(state, device, deadline)
-        if device not in state.disks:
-            shown = self._identity(disk.host)
-            made = self._backstores.make(disk.host, device, shown, deadline)
-            state.disks[device] = made
-        backstore = state.disks[device]
-        return backstore, state.group.attach(backstore.path, deadline)
-
-    def _part(self, state: _Host, device: Path, deadline: Deadline) -> None:
-        """Take a disk from the host's target; it is still open."""
-        state.group.detach(state.disks[device].path, deadline)
-        state.closing[device] = state.disks.pop(device)
-
-    def _close(self, state: _Host, device: Path, deadline: Deadline) -> None:
-        """Close a disk that no LUN has, and see that it is closed."""
-        backstore = state.closing.get(device)
-        if backstore:
-            self._backstores.remove(backstore.path, deadline)
-            what = f"waiting for {device} to be closed"
-            bounded(partial(wait_until_free, device, deadline), what, deadline)
-            state.closing.pop(device, None)
-
-    def _identity(self, host: str) -> Identity:
-        return self._identities.get(host) or Identity(made_up_serial(host))
-
-    # Hosts
+        return state.disks.ready(_device(disk), deadline)
 
     def _host(self, label: str) -> _Host:
         with self._guard:
             if label not in self._hosts:
                 portal = self._portal_of(label)
                 group = Group(f"{self._iqn}:{label}", portal, self._port, self._writer)
-                self._hosts[label] = _Host(group)
+                disks = HostDisks(label, self._identity(label), group, self._backstores)
+                self._hosts[label] = _Host(group, disks)
             return self._hosts[label]
+
+    def _identity(self, host: str) -> Identity:
+        return self._identities.get(host) or Identity(made_up_serial(host))
 
     @contextlib.contextmanager
     def _held(self, label: str, deadline: Deadline) -> Iterator[_Host]:

@@ -7,7 +7,8 @@ from typing import Any
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.drivers import make_store
-from cuckoo_zfsiscsi.disk.store.zfs import HostRules, ZfsStore
+from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
+from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules
 from tests.disk.content import swap
 from tests.zfs.cli.conftest import Cli
 from tests.zfs.device import write

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.disk.store.zfs import HostRules, Rules, ZfsStore
+from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
 from cuckoo_zfsiscsi.disk.store.zfs_layout import LAST
+from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
 from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
 from tests.disk.content import make_raw, seal
 from tests.zfs.device import device_of

@@ -19,8 +19,9 @@ from typing import Any
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Disk, zfs_images
-from cuckoo_zfsiscsi.disk.store.zfs import HostRules, Rules, ZfsStore
+from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
+from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
 from cuckoo_zfsiscsi.errors import DiskError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import make_raw, prove, seal, spare, swap

@@ -477,7 +477,7 @@ def test_a_swap_does_not_wait_for_work_in_the_background(
 
     monkeypatch.setattr(Zfs, "sync", slow)
     monkeypatch.setattr(
-        "cuckoo_zfsiscsi.disk.store.zfs.Rules.of",
+        "cuckoo_zfsiscsi.disk.store.zfs_rules.Rules.of",
         lambda *_: __import__("types").SimpleNamespace(spares=2, evidence=0),
     )
     thread = threading.Thread(target=spare, args=(store,))

@@ -8,8 +8,9 @@ import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Disk, zfs_evidence
-from cuckoo_zfsiscsi.disk.store.zfs import HostRules, Rules, ZfsStore
+from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
+from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
 from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
 from cuckoo_zfsiscsi.errors import DiskError, ImageError, StoreFullError
 from tests.disk.content import make_raw, seal, spare, swap

@@ -12,6 +12,7 @@ from cuckoo_zfsiscsi.disk.store import zfs_images
 from cuckoo_zfsiscsi.disk.store.convert import convert
 from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
+from cuckoo_zfsiscsi.disk.store.zfs_rules import Rules
 from cuckoo_zfsiscsi.errors import CancelledError, DiskError, ImageError, StoreFullError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import make_raw, prove, seal, spare, swap
@@ -182,7 +183,6 @@ def test_a_half_made_import_is_removed_and_one_that_goes_on_is_not(
 
 
 def test_an_image_that_does_not_fit(small_pool: str, tmp_path: Path) -> None:
-    from cuckoo_zfsiscsi.disk.store.zfs import Rules
     from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
 
     store = ZfsStore(small_pool, Rules(pool_free=1))
@@ -205,7 +205,6 @@ def test_an_image_that_does_not_fit(small_pool: str, tmp_path: Path) -> None:
 def test_a_pool_that_runs_full_while_importing(
     small_pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cuckoo_zfsiscsi.disk.store.zfs import Rules
     from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
     from cuckoo_zfsiscsi.disk.store.zfs_space import Room
 
