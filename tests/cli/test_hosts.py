@@ -32,8 +32,8 @@ Cli = Callable[..., int]
 
 
 @pytest.fixture
-def host(make: Make) -> Host:
-    made = make()
+def host(make: Make, request: pytest.FixtureRequest) -> Host:
+    made = make(**getattr(request, "param", {}))
     quiet(made, State.CLEAN)
     return made
 
@@ -138,6 +138,7 @@ def test_edit(cli: Cli, host: Host, world: World, capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["label"] == "pc1"
 
 
+@pytest.mark.parametrize("host", [{"boot_timeout": 0.5}], indirect=True)
 def test_errors_have_a_fix(
     cli: Cli, host: Host, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

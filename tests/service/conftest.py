@@ -39,7 +39,7 @@ def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
     def make_host(*, begin: bool = True, **keys: object) -> Host:
         config: HostConfig = load(EXAMPLE).hosts[0]
-        keys = {"boot_timeout": 2.0, "power_timeout": 0.5, "prewarm": False, **keys}
+        keys = {"boot_timeout": SOON, "power_timeout": SOON, "prewarm": False, **keys}
         config = config.model_copy(update={"snapshot": "win10", **keys})
         probes: dict[str, Probe] = {name: fake_probe(world, name) for name in config.ready}
         parts = Parts(

@@ -56,7 +56,7 @@ class Machine:
         self.silent = False
         """It does not ask for its boot script when it is switched on."""
         whole = load(EXAMPLE)
-        keys = {"boot_timeout": 2.0, "power_timeout": 0.5, "prewarm": False, **keys}
+        keys = {"boot_timeout": SOON, "power_timeout": SOON, "prewarm": False, **keys}
         self.config = whole.hosts[0].model_copy(
             update={"snapshot": "win10", "reset_on": "boot", **keys}
         )

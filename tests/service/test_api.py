@@ -257,6 +257,7 @@ def test_boots(client: TestClient, host: Host, world: World) -> None:
     (boot,) = client.get("/v1/hosts/pc1/boots").json()
     assert (boot["ready"], boot["stalled"], boot["generation"]) == (True, "", 1)
     assert {"login", "rpc", "agent"} <= set(boot["stages"])
+    host._steps.config = host.config.model_copy(update={"boot_timeout": 0.5})
     assert post(client, "start").status_code == 504
     newest, oldest = client.get("/v1/hosts/pc1/boots").json()
     assert oldest == boot

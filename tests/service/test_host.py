@@ -165,7 +165,7 @@ def test_a_standby_that_can_not_be_shown_to_be_on(make: Make, world: World, stat
 
 def test_stop_ends_the_last_look_before_a_run(make: Make, world: World) -> None:
     hold = threading.Event()
-    host = make(prewarm=True, power_timeout=SOON)
+    host = make(prewarm=True)
     wait_for(host, State.READY)
     stood_by(host)
     world.before["status"] = lambda: hold.wait(0.5)
@@ -181,7 +181,7 @@ def test_stop_ends_the_last_look_before_a_run(make: Make, world: World) -> None:
 
 def test_late_power_is_no_failure(make: Make, world: World) -> None:
     hold = threading.Event()
-    host = make(power_timeout=SOON)
+    host = make()
     host.start(None, None).booted.result(SOON)
     world.before["off"] = lambda: hold.wait(SOON)
     stopping = host.stop()
@@ -199,7 +199,7 @@ def test_late_power_is_no_failure(make: Make, world: World) -> None:
 
 
 def test_late_power_that_never_comes(make: Make, world: World) -> None:
-    host = make(power_timeout=0.5)
+    host = make()
     host.start(None, None).booted.result(SOON)
     world.stuck_on = True
     host.overdue(host.stop(), 0.1)
@@ -219,7 +219,7 @@ def test_stop_of_a_standby_leaves_it(make: Make, world: World) -> None:
 
 def test_stop_cancels_start(make: Make, world: World) -> None:
     world.boots = False
-    host = make(boot_timeout=60.0)
+    host = make()
     run = host.start(None, None)
     wait_for(host, State.BOOTING)
     begin = time.monotonic()
@@ -252,7 +252,7 @@ def test_stop_before_anything_is_known(make: Make, world: World) -> None:
 
 def test_nobody_waits_any_more(make: Make, world: World) -> None:
     world.boots = False
-    host = make(boot_timeout=60.0)
+    host = make()
     run = host.start(None, None)
     wait_for(host, State.BOOTING)
     host.abandon(run, DeadlineExceededError("too late"))
@@ -413,6 +413,7 @@ def test_no_boot_is_told_with_stage_and_fix(make: Make, world: World) -> None:
         host.start(None, None)
     host.stop().result(SOON)  # it is off: there is nothing to say
     world.boots = True
+    host._steps.config = host.config.model_copy(update={"boot_timeout": SOON})
     quiet(host, State.CLEAN)
     host.start(None, None).booted.result(SOON)
 

@@ -277,8 +277,6 @@ def test_a_run_whose_host_never_asks(make: Make, world: World) -> None:
     until(lambda: world.power is PowerState.OFF, "off")
     quiet(machine.host, State.CLEAN)  # healed
     assert machine.record.boots() == [(1, False)]
-    machine.silent = False
-    machine.config = machine.config.model_copy(update={"boot_timeout": 2.0})
     assert machine.host.report().generation == 2
 
 
@@ -347,11 +345,14 @@ def test_power_is_not_proved_off(machine: Machine, world: World) -> None:
 
 def test_a_stop_that_comes_late(machine: Machine, world: World) -> None:
     machine.host.start(None, None).booted.result(SOON)
+    held = threading.Event()
     world.stuck_on = True
+    world.before["off"] = lambda: held.wait(SOON)
     stopping = machine.host.stop()
     until(lambda: machine.host.report().state is State.STOPPING, "the cut")
     machine.host.overdue(stopping, 1.0)
     assert isinstance(stopping.exception(SOON), QuarantinedError)
+    held.set()
     world.stuck_on = False
     quiet(machine.host, State.CLEAN)
     assert world.power is PowerState.OFF
