@@ -48,7 +48,7 @@ def test_says_off_and_stays_on(bmc: Bmc) -> None:
     bmc.fault("stays_on")
     begin = time.monotonic()
     with pytest.raises(
-        PowerError, match=r"says it switched off but is still on after 3\.\d s"
+        PowerError, match=r"says it switched off but is still on after \d+\.\d s"
     ) as lie:
         power_of(bmc, repeat_after=0.5).off(deadline=Deadline(3))
     assert 2.9 < time.monotonic() - begin < 5

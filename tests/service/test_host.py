@@ -272,7 +272,7 @@ def test_second_run_is_refused(make: Make) -> None:
     with pytest.raises(HostBusyError):
         host.maintenance(True)
     with pytest.raises(HostBusyError, match="in service"):
-        host.switch(PowerState.ON, Deadline(1))
+        host.switch(PowerState.ON, Deadline(SOON))
 
 
 def test_another_image(make: Make, world: World) -> None:
@@ -504,8 +504,8 @@ def test_maintenance(make: Make, world: World) -> None:
     assert world.export is None
     with pytest.raises(HostBusyError, match="in maintenance"):
         host.start(None, None)
-    host.switch(PowerState.ON, Deadline(1))
-    assert host.power(Deadline(1)) is PowerState.ON
+    host.switch(PowerState.ON, Deadline(SOON))
+    assert host.power(Deadline(SOON)) is PowerState.ON
     assert world.session is None, "booted in maintenance"
     assert world.script
     assert "menu pc1 is in maintenance" in world.script

@@ -261,10 +261,10 @@ def test_nobody_switches_a_host_without_a_power_device(make: Make) -> None:
 def test_no_other_switches_it_within_a_run(machine: Machine) -> None:
     machine.host.start(None, None).booted.result(SOON)
     with pytest.raises(HostBusyError, match="has a run"):
-        machine.host.switch(PowerState.OFF, Deadline(1.0))
+        machine.host.switch(PowerState.OFF, Deadline(SOON))
     machine.host.stop().result(SOON)
     quiet(machine.host, State.CLEAN)
-    machine.host.switch(PowerState.ON, Deadline(1.0))
+    machine.host.switch(PowerState.ON, Deadline(SOON))
     wait_for(machine.host, State.READY)
 
 

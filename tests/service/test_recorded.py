@@ -18,9 +18,9 @@ class Heard(list[Event]):
 def test_switches_and_failures_are_noted(world: World) -> None:
     heard = Heard()
     power = RecordedPower("pc1", FakePower(world), heard)
-    assert power.off(deadline=Deadline(1)).state is PowerState.OFF
-    assert power.on(deadline=Deadline(1)).state is PowerState.ON
-    assert power.status(deadline=Deadline(1)) is PowerState.ON
+    assert power.off(deadline=Deadline(10)).state is PowerState.OFF
+    assert power.on(deadline=Deadline(10)).state is PowerState.ON
+    assert power.status(deadline=Deadline(10)) is PowerState.ON
     assert [(event.ok, event.what) for event in heard] == [
         (True, "off: it is (fake://)"),
         (True, "on: it is (fake://)"),
@@ -28,7 +28,7 @@ def test_switches_and_failures_are_noted(world: World) -> None:
     for name in ("off", "status"):
         world.fail[name] = PowerError("no answer")
         with pytest.raises(PowerError):
-            getattr(power, name)(deadline=Deadline(1))
+            getattr(power, name)(deadline=Deadline(10))
     assert [(event.ok, event.what) for event in heard[2:]] == [
         (False, "off: no answer"),
         (False, "status: no answer"),

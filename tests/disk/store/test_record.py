@@ -63,7 +63,7 @@ def test_lock_is_held_by_one_and_waits_for_its_turn(tmp_path: Path) -> None:
         with locked(tmp_path / "lock", Deadline(10), "waiting"):
             order.append("other")
 
-    with locked(tmp_path / "lock", Deadline(1), "waiting"):
+    with locked(tmp_path / "lock", Deadline(10), "waiting"):
         thread = threading.Thread(target=other)
         thread.start()
         with (
