@@ -97,7 +97,7 @@ class DhcpClient:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, card.encode())
         self.socket.bind(("", 68))
 
-    def ask(self, mac: str, kind: int, options: Options, patience: float = 3.0) -> Lease | None:
+    def ask(self, mac: str, kind: int, options: Options, patience: float = 10.0) -> Lease | None:
         """Send DISCOVER (1) or REQUEST (3), again each second; None when nobody answers."""
         number = os.urandom(4)
         head = struct.pack("!BBBB4sHH16x", 1, 1, 6, 0, number, 0, 0x8000)

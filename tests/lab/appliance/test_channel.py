@@ -124,7 +124,7 @@ def test_a_command_that_closes_its_output_is_waited_for(run: Run) -> None:
 def test_time_is_up_and_the_command_is_ended(run: Run, tmp_path: Path, noise: str) -> None:
     pid = tmp_path / "pid"
     with pytest.raises(DeadlineExceededError, match="sh -c"):
-        run("sh", "-c", f"{noise} echo $$ >{pid}.new; mv {pid}.new {pid}; sleep 60", seconds=1)
+        run("sh", "-c", f"{noise} echo $$ >{pid}.new; mv {pid}.new {pid}; sleep 60", seconds=3)
     wait(lambda: not alive(int(pid.read_text())), 30)
     assert run("true")[0] == 0
 
@@ -136,7 +136,7 @@ def test_a_command_that_ignores_sigterm_is_ended(
     pid = tmp_path / "pid"
     script = f"trap '' TERM; echo $$ >{pid}; exec >&- 2>&-; while :; do sleep 0.1; done"
     with pytest.raises(DeadlineExceededError):
-        run("sh", "-c", script, seconds=1)
+        run("sh", "-c", script, seconds=3)
     wait(lambda: not alive(int(pid.read_text())), 30)
 
 
