@@ -155,7 +155,7 @@ def test_dead_bmc_delays_no_other(bmc: Bmc, other_bmc: Bmc) -> None:
 
     def cut() -> None:
         try:
-            power_of(bmc).off(deadline=Deadline(4))
+            power_of(bmc).off(deadline=Deadline(8))
         except PowerError as error:
             errors.append(error)
 
@@ -165,7 +165,7 @@ def test_dead_bmc_delays_no_other(bmc: Bmc, other_bmc: Bmc) -> None:
         time.sleep(0.3)
         begin = time.monotonic()
         power_of(other_bmc).on(deadline=Deadline(10))
-        assert time.monotonic() - begin < 3.5
+        assert time.monotonic() - begin < 7
         assert thread.is_alive()
         thread.join()
     assert other_bmc.power == "1"
@@ -178,7 +178,7 @@ def test_waiter_behind_a_dead_bmc_can_be_cancelled(bmc: Bmc) -> None:
 
     def hold() -> None:
         with pytest.raises((PowerError, DeadlineExceededError)):
-            first.off(deadline=Deadline(2))
+            first.off(deadline=Deadline(6))
 
     with bmc.frozen():
         thread = threading.Thread(target=hold)
@@ -188,7 +188,7 @@ def test_waiter_behind_a_dead_bmc_can_be_cancelled(bmc: Bmc) -> None:
         begin = time.monotonic()
         with pytest.raises(CancelledError):
             second.status(deadline=Deadline(20, cancel))
-        assert time.monotonic() - begin < 1.6
+        assert time.monotonic() - begin < 5
         thread.join()
 
 
