@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
 import socket
 import struct
 import time
@@ -86,8 +86,10 @@ def heard_by_tcp(address: IPv4Address, port: int, seconds: float) -> bool:
 def _await(wire: socket.socket, is_answer: Callable[[bytes], bool], seconds: float) -> bool:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        if select.select([wire], [], [], left)[0] and is_answer(wire.recv(2048)):
-            return True
+        wire.settimeout(left)
+        with contextlib.suppress(TimeoutError):
+            if is_answer(wire.recv(2048)):
+                return True
     return False
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import socket
 import subprocess
 import threading
@@ -68,6 +70,24 @@ def test_arp_and_ping(net: Network, tmp_path: Path, alive: None) -> None:
     assert look(net, witness(tmp_path)) == "it answers ARP"
     assert look(net, witness(tmp_path, "power_signs = icmp")) == "it answers ping"
     assert look(net, witness(tmp_path, "power_signs = rpc,agent,session")) == ""
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Have more files open than select(2) can look at, as a service with many hosts may."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
+    with contextlib.ExitStack() as stack:
+        while stack.enter_context(Path(os.devnull).open()).fileno() < 1024:
+            pass
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+@pytest.mark.usefixtures("alive", "many_files")
+def test_with_many_open_files(net: Network, tmp_path: Path) -> None:
+    assert look(net, witness(tmp_path)) == "it answers ARP"
+    assert look(net, witness(tmp_path, "power_signs = icmp")) == "it answers ping"
 
 
 def test_ping_refused_yet_arp(net: Network, tmp_path: Path, alive: None) -> None:
