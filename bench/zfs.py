@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.iscsi import Initiator
 from tests.zfs.rig import IMAGE, MIB, Rig, command, opened, write_conf
-from tests.zfs.zfs import destroy_pool
+from tests.zfs.zfs import INSIDE, destroy_pool
 
 POOL = "bench"
 DISK = "/dev/vdb"
@@ -28,7 +28,15 @@ def rig(
     """Make a pool with an image (MiB: its size, its data), and open store and target.
 
     The process gets the priority that the service has (deploy/zfsiscsi.service).
+
+    Raises:
+        SystemExit: this is not the appliance. Another machine may have something on that disk.
     """
+    if not INSIDE:
+        raise SystemExit(
+            f"this overwrites {DISK}, so it runs in the appliance only:\n"
+            "  python -m cuckoo_zfsiscsi.lab.appliance -- python3 -m bench..."
+        )
     os.setpriority(os.PRIO_PROCESS, 0, -20)
     with tempfile.TemporaryDirectory(prefix="zfs-bench") as name:
         folder = Path(name)

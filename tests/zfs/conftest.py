@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from tests.zfs.zfs import destroy, destroy_pool, zfs, zpool
+from tests.zfs.zfs import INSIDE, destroy, destroy_pool, zfs, zpool
 
-if not Path("/dev/zfs").exists():
+if not INSIDE:
     collect_ignore_glob = ["*"]
 
 _numbers = count(1)

@@ -6,6 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
+INSIDE = Path("/appliance/agent.py").exists()
+"""Whether this is the appliance: what is made here takes all of /dev/vdb, whatever is on it."""
+
 
 def run(*argv: str | Path) -> str:
     """Run a command that must succeed; return what it printed."""
