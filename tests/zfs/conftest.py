@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 
