@@ -51,7 +51,7 @@ def test_says_off_and_stays_on(bmc: Bmc) -> None:
         PowerError, match=r"says it switched off but is still on after \d+\.\d s"
     ) as lie:
         power_of(bmc, repeat_after=0.5).off(deadline=Deadline(3))
-    assert 2.9 < time.monotonic() - begin < 5
+    assert 2.9 < time.monotonic() - begin < 20
     assert f"ipmi://127.0.0.1:{bmc.port}" in lie.value.what
     assert lie.value.fix
     assert bmc.asked("set power 0") == Can().requests

