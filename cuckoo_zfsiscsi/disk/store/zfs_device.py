@@ -30,6 +30,8 @@ _RETRY = 0.05
 _GONE = {errno.ENOENT, errno.ENXIO, errno.ENODEV}
 _BUSY_KERNEL = {errno.ERESTART, ERESTARTSYS}
 
+CLAIM_TIMEOUT = 5.0
+"""Seconds in which udev ends looking at a device."""
 BLOCK = 4096
 SAMPLES = 16
 """Blocks in a sample."""

@@ -18,7 +18,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
 from cuckoo_zfsiscsi.disk.store.zfs_catalogue import Folder, Golden
 from cuckoo_zfsiscsi.disk.store.zfs_drop import drop
 from cuckoo_zfsiscsi.disk.store.zfs_error import ignoring, refused
-from cuckoo_zfsiscsi.disk.store.zfs_import import BLOCK, CLAIM_TIMEOUT, Imports
+from cuckoo_zfsiscsi.disk.store.zfs_import import BLOCK, Imports
 from cuckoo_zfsiscsi.disk.store.zfs_layout import (
     EDITOR,
     GENERATION,
@@ -105,7 +105,7 @@ class Images:
 
     def _snapshot(self, golden: Golden, deadline: Deadline) -> None:
         path = device.wait_for(golden.dataset, deadline)
-        patience = deadline.within(CLAIM_TIMEOUT)
+        patience = deadline.within(device.CLAIM_TIMEOUT)
         what = f"reading {golden.image.ref}"
         try:
             # With this claim nobody can export it or have it exported

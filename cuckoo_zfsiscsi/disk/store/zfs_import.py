@@ -17,8 +17,6 @@ from cuckoo_zfsiscsi.errors import DiskError
 
 BLOCK = 16384
 """volblocksize, bytes: small enough for random writes, large enough to compress."""
-CLAIM_TIMEOUT = 5.0
-"""Seconds in which udev ends looking at a device."""
 _DROP_TIMEOUT = 30.0
 
 
@@ -39,7 +37,8 @@ class Imports:
                 self._zfs.create_volume(dataset, size, BLOCK, {ROLE: "import"}, deadline=deadline)
                 stack.callback(self._drop_quietly, dataset)
                 path = device.wait_for(dataset, deadline)
-                stack.enter_context(device.claimed(path, dataset, deadline.within(CLAIM_TIMEOUT)))
+                patience = deadline.within(device.CLAIM_TIMEOUT)
+                stack.enter_context(device.claimed(path, dataset, patience))
             yield dataset, path
 
     def _drop_quietly(self, dataset: str) -> None:

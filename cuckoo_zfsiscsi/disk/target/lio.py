@@ -24,7 +24,7 @@ from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
 from cuckoo_zfsiscsi.disk.target import lio_logins as logins
 from cuckoo_zfsiscsi.disk.target.identity import Identity, made_up_serial
-from cuckoo_zfsiscsi.disk.target.lio_backstore import Backstore, Backstores, forget_reservations
+from cuckoo_zfsiscsi.disk.target.lio_backstore import Backstores, forget_reservations
 from cuckoo_zfsiscsi.disk.target.lio_disks import HostDisks
 from cuckoo_zfsiscsi.disk.target.lio_door import Door
 from cuckoo_zfsiscsi.disk.target.lio_group import LUN, Group
@@ -125,7 +125,7 @@ class LioTarget:
     def prepare(self, disk: Disk, *, deadline: Deadline) -> None:
         """As Target.prepare()."""
         with self._held(disk.host, deadline) as state:
-            self._ready(state, disk, deadline)
+            state.disks.ready(_device(disk), deadline)
 
     def release(self, host: str, keep: Collection[Disk], *, deadline: Deadline) -> None:
         """As Target.release()."""
@@ -141,11 +141,11 @@ class LioTarget:
             check_names(name, credentials)
             if state.exported or state.group.acls():
                 raise TargetError(f"{disk.host} is not fenced: its old disk is exported")
-            backstore, lun = self._ready(state, disk, deadline)
+            backstore, lun = state.disks.ready(_device(disk), deadline)
             if backstore.is_reserved:
                 log.warning("%s is reserved: it is taken anew", backstore.device)
                 state.disks.part(backstore.device, deadline)
-                backstore, lun = self._ready(state, disk, deadline)
+                backstore, lun = state.disks.ready(_device(disk), deadline)
             forget_reservations(state.disks.identity.serial)
             try:
                 state.exported, state.initiator = backstore.device, credentials.initiator
@@ -177,11 +177,6 @@ class LioTarget:
         return found
 
     # Hosts
-
-    def _ready(self, state: _Host, disk: Disk, deadline: Deadline) -> tuple[Backstore, int]:
-        """Make whatever of target, backstore and LUN is not there, or not what it was."""
-        state.group.ensure(deadline)
-        return state.disks.ready(_device(disk), deadline)
 
     def _host(self, label: str) -> _Host:
         with self._guard:

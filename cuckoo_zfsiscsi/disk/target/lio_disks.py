@@ -35,7 +35,8 @@ class HostDisks:
         self._closing: dict[Path, Backstore] = {}
 
     def ready(self, device: Path, deadline: Deadline) -> tuple[Backstore, int]:
-        """Make whatever of backstore and LUN is not there, or not what it was."""
+        """Make whatever of target, backstore and LUN is not there, or not what it was."""
+        self._group.ensure(deadline)
         known = self._luns.get(device)
         if known and not known.is_whole:
             log.warning("%s was changed by someone else: it is taken anew", known.path)
