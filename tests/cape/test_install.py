@@ -20,6 +20,7 @@ from cuckoo_zfsiscsi.cli import run
 from cuckoo_zfsiscsi.lab.cape_standin import Config
 from tests.cape.service import Service, answer
 from tests.cape.tree import fingerprint, host, make, view
+from tests.config.sample import EXAMPLE
 
 Cli = Callable[..., int]
 
@@ -133,8 +134,7 @@ def test_service_and_token_of_the_conf(
 ) -> None:
     service.acts["/v1/cape"] = answer(200, view())
     conf = tmp_path / "zfsiscsi.conf"
-    example = Path(__file__).parents[2] / "conf/zfsiscsi.conf"
-    conf.write_text(example.read_text().replace("http://127.0.0.1:8470", service.url))
+    conf.write_text(EXAMPLE.read_text().replace("http://127.0.0.1:8470", service.url))
     assert run(["--conf", str(conf), "cape", "install", "--cape-root", str(root)]) == 1
     assert "token file /etc/zfsiscsi/token" in capsys.readouterr().err
 

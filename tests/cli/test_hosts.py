@@ -21,7 +21,7 @@ from tests.config.sample import EXAMPLE
 from tests.service.conftest import Make, make, world
 from tests.service.fakes import World
 from tests.service.one_host import OneHost
-from tests.service.waiting import quiet, until
+from tests.service.waiting import boot_within, quiet, until
 
 if TYPE_CHECKING:
     from cuckoo_zfsiscsi.service.fleet import Fleet
@@ -32,8 +32,8 @@ Cli = Callable[..., int]
 
 
 @pytest.fixture
-def host(make: Make, request: pytest.FixtureRequest) -> Host:
-    made = make(**getattr(request, "param", {}))
+def host(make: Make) -> Host:
+    made = make()
     quiet(made, State.CLEAN)
     return made
 
@@ -138,13 +138,13 @@ def test_edit(cli: Cli, host: Host, world: World, capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["label"] == "pc1"
 
 
-@pytest.mark.parametrize("host", [{"boot_timeout": 0.5}], indirect=True)
 def test_errors_have_a_fix(
     cli: Cli, host: Host, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli("start", "pc9") == 1
     assert "error: " in capsys.readouterr().err
     world.boots = False
+    boot_within(host, 0.5)
     assert cli("start", "pc1") == 1
     said = capsys.readouterr().err
     assert "not become ready" in said

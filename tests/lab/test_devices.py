@@ -21,6 +21,7 @@ from cuckoo_zfsiscsi.lab.watch import inside
 from cuckoo_zfsiscsi.power import Power, PowerState
 from cuckoo_zfsiscsi.power.connect import make_power, make_witness
 from cuckoo_zfsiscsi.power.witness import HostWitness
+from tests.waiting import wait
 
 PASSWORD = "lab.password"
 MAC = bytes.fromhex("525400990001")
@@ -74,10 +75,7 @@ def test_switched_and_proved(
             if kind == "wol":  # its proof is a sign of boot, which the halted machine does not give
                 witness.note("dhcp", time.monotonic() + 60.0)
             assert power.on(deadline=Deadline(20)).state is PowerState.ON
-            end = time.monotonic() + 5
-            while pid_of(machine) is None:
-                assert time.monotonic() < end, "the packet woke nobody"
-                time.sleep(0.05)
+            wait(lambda: pid_of(machine) is not None, 5, "the packet woke nobody")
             proof = power.off(deadline=Deadline(20))
             assert proof.why == "the device says off, and no sign of life"
             assert pid_of(machine) is None
@@ -141,10 +139,7 @@ def test_each_host_has_its_own(
         if kind == "wol":  # its proof is a sign of boot, which the halted machine does not give
             witness.note("dhcp", time.monotonic() + 60.0)
         inside(network, lambda: power.on(deadline=Deadline(20)))
-        end = time.monotonic() + 5
-        while machines[1].pid is None:
-            assert time.monotonic() < end, "the second host stays off"
-            time.sleep(0.05)
+        wait(lambda: machines[1].pid is not None, 5, "the second host stays off")
         assert machines[0].pid is None
 
 

@@ -4,7 +4,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from cuckoo_zfsiscsi.lab import qemu
 from cuckoo_zfsiscsi.lab.network import Network
 from cuckoo_zfsiscsi.lab.plain_rom import IN, OUT, Turn
 from cuckoo_zfsiscsi.lab.rom import PlainRom
+from tests.waiting import wait
 
 IPXE = b"\x4d\x04iPXE\xaf\x03\xb0\x01\x01"
 OTHERS = b"\x35\x01\x01" + b"\x00" + b"\x5d\x02\x00\x00"
@@ -75,10 +75,7 @@ def test_one_power_on_after_the_other(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "cuckoo_zfsiscsi.lab.plain_rom", str(tmp_path)]
     with subprocess.Popen(argv) as process:
         try:
-            end = time.monotonic() + 10
-            while not (tmp_path / IN).exists():
-                assert time.monotonic() < end
-                time.sleep(0.02)
+            wait((tmp_path / IN).exists, 10)
             for _ in range(2):
                 with socket.socket(socket.AF_UNIX) as out, socket.socket(socket.AF_UNIX) as back:
                     out.connect(str(tmp_path / OUT))

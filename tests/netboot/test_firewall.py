@@ -11,7 +11,7 @@ from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import NetbootError
 from cuckoo_zfsiscsi.netboot.firewall import render, render_checked
-from tests.config.sample import GOOD, edit, read
+from tests.config.sample import EXAMPLE, GOOD, edit, read
 from tests.netboot.conftest import MakeConfig
 from tests.netboot.exchange import fake_program
 from tests.netboot.network import Network, inside
@@ -56,6 +56,6 @@ def test_no_value_can_add_a_rule(make_config: MakeConfig) -> None:
 
 
 def test_the_example_in_deploy_is_current() -> None:
-    rules = render(load(ROOT / "conf" / "zfsiscsi.conf", environ={}))
+    rules = render(load(EXAMPLE, environ={}))
     shown = (ROOT / "deploy" / "nftables" / "zfsiscsi.nft").read_text()
     assert shown == rules, "zfsiscsi --conf conf/zfsiscsi.conf netboot firewall"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cuckoo_zfsiscsi.errors import PowerError, TransientPowerError
 from cuckoo_zfsiscsi.power import Aimed, PowerState
 from cuckoo_zfsiscsi.power.ipmi import Ipmi, connect
 from tests.power.bmc import Bmc, free_port
+from tests.waiting import wait
 
 SERVER = Path(__file__).with_name("pyghmi_bmc.py")
 PASSWORD = "pyghmi-pass"
@@ -37,10 +37,8 @@ def port(machine: Path) -> Iterator[int]:
     environ = {**os.environ, "BMC_PASSWORD": PASSWORD}
     with subprocess.Popen(argv, env=environ) as server:
         try:
-            end = time.monotonic() + 20
-            while f"0100007F:{number:04X}" not in Path("/proc/net/udp").read_text():
-                assert time.monotonic() < end, "it does not listen"
-                time.sleep(0.05)
+            udp, bound = Path("/proc/net/udp"), f"0100007F:{number:04X}"
+            wait(lambda: bound in udp.read_text(), 20, "it does not listen")
             yield number
         finally:
             server.kill()

@@ -30,6 +30,7 @@ from cuckoo_zfsiscsi.power.pdu import Pdu, connect
 from tests.power.bmc import free_port
 from tests.power.plug import Plug
 from tests.processes import watched
+from tests.waiting import wait
 
 AGENT = Path(__file__).with_name("snmp_agent.py")
 OUTLET_3 = "1.3.6.1.4.1.318.1.1.4.4.2.1.3.3"
@@ -84,11 +85,8 @@ def test_snmp(tmp_path: Path) -> None:
     one = driver(PowerUrl("pdu+apc", "127.0.0.1", None, port, {"outlet": "3"}))
     with subprocess.Popen(argv) as agent:
         try:
-            end = time.monotonic() + 20
-            wanted = f"0100007F:{port:04X}"
-            while wanted not in Path("/proc/net/udp").read_text():
-                assert time.monotonic() < end, "the agent does not listen"
-                time.sleep(0.05)
+            udp, bound = Path("/proc/net/udp"), f"0100007F:{port:04X}"
+            wait(lambda: bound in udp.read_text(), 20, "the agent does not listen")
             assert one.query(deadline=Deadline(20)) is PowerState.ON
             one.request(PowerState.OFF, deadline=Deadline(20))
             assert state.read_text() == "2"

@@ -78,10 +78,10 @@ def many_files() -> Iterator[None]:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
     with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limit)
         while stack.enter_context(Path(os.devnull).open()).fileno() < 1024:
             pass
         yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
 @pytest.mark.usefixtures("alive", "many_files")

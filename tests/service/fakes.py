@@ -88,10 +88,9 @@ class FakePower:
     def off(self, *, deadline: Deadline) -> Proof:
         self.world.act("off", deadline)
         self.world.switch_off()
-        if self.world.power is PowerState.ON:
-            patience = deadline.within(STUCK)
-            while True:
-                patience.sleep(0.01, "power off")
+        patience = deadline.within(STUCK)
+        while self.world.power is PowerState.ON:
+            patience.sleep(0.01, "power off")
         return Proof(PowerState.OFF, "fake://", "it is", 0.0)
 
     def status(self, *, deadline: Deadline) -> PowerState:

@@ -17,7 +17,7 @@ from cuckoo_zfsiscsi.service.report import State
 from tests.service.conftest import Make
 from tests.service.fakes import World
 from tests.service.one_host import OneHost
-from tests.service.waiting import quiet, until, wait_for
+from tests.service.waiting import boot_within, quiet, until, wait_for
 
 if TYPE_CHECKING:
     from cuckoo_zfsiscsi.service.fleet import Fleet
@@ -257,7 +257,7 @@ def test_boots(client: TestClient, host: Host, world: World) -> None:
     (boot,) = client.get("/v1/hosts/pc1/boots").json()
     assert (boot["ready"], boot["stalled"], boot["generation"]) == (True, "", 1)
     assert {"login", "rpc", "agent"} <= set(boot["stages"])
-    host._steps.config = host.config.model_copy(update={"boot_timeout": 0.5})
+    boot_within(host, 0.5)
     assert post(client, "start").status_code == 504
     newest, oldest = client.get("/v1/hosts/pc1/boots").json()
     assert oldest == boot

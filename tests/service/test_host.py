@@ -27,7 +27,7 @@ from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
 from tests.service.conftest import Make
 from tests.service.fakes import World
-from tests.service.waiting import SOON, quiet, until, wait_for
+from tests.service.waiting import SOON, boot_within, quiet, until, wait_for
 
 
 def test_begins_with_nothing_trusted(make: Make, world: World) -> None:
@@ -412,7 +412,7 @@ def test_no_boot_is_told_with_stage_and_fix(make: Make, world: World) -> None:
         host.start(None, None)
     host.stop().result(SOON)  # it is off: there is nothing to say
     world.boots = True
-    host._steps.config = host.config.model_copy(update={"boot_timeout": SOON})
+    boot_within(host, SOON)
     quiet(host, State.CLEAN)
     host.start(None, None).booted.result(SOON)
 
@@ -519,10 +519,7 @@ def test_reset_of_an_idle_host(make: Make) -> None:
     quiet(host, State.CLEAN)
     host.reset()
     wait_for(host, State.STOPPING, State.DIRTY, State.CLEAN)
-    end = time.monotonic() + SOON
-    while host.report().generation != 2:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: host.report().generation == 2, "another disk")
 
 
 def test_background_trouble_is_a_warning(make: Make, world: World) -> None:
@@ -532,10 +529,7 @@ def test_background_trouble_is_a_warning(make: Make, world: World) -> None:
     assert host.report().warning == "no space"
     world.fail.clear()
     host.start(None, None).booted.result(SOON)
-    end = time.monotonic() + SOON
-    while host.report().warning:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: not host.report().warning, "a spare")
 
 
 def test_close_during_a_run(make: Make, world: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Cancel
 from cuckoo_zfsiscsi.errors import CancelledError
 from cuckoo_zfsiscsi.service.pace import Pace
+from tests.waiting import wait
 
 
 def test_one_host_looks_as_often_as_it_wants() -> None:
@@ -72,10 +73,7 @@ def test_calls_come_in_time_and_in_order() -> None:
         for name, seconds in (("late", 0.4), ("soon", 0.0), ("now", -1.0)):
             at = time.monotonic() + seconds
             pace.call(at, lambda n=name, a=at: said.append((n, time.monotonic() - a)))  # type: ignore[misc]
-        end = time.monotonic() + 5
-        while pace._caller:
-            assert time.monotonic() < end, round_
-            time.sleep(0.01)
+        wait(lambda: not pace._caller, 5, f"round {round_} does not end")
         assert [name for name, _ in said] == ["now", "soon", "late"]
         assert min(late for _, late in said) >= 0
     assert time.monotonic() - begin < 5

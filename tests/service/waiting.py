@@ -14,6 +14,11 @@ SOON = 20.0
 """Seconds that anything may take here."""
 
 
+def boot_within(host: Host, seconds: float) -> None:
+    """Give a host that runs another boot_timeout."""
+    host._steps.config = host.config.model_copy(update={"boot_timeout": seconds})
+
+
 def wait_for(host: Host | PaperHost, *states: State) -> None:
     end = time.monotonic() + SOON
     while host.report().state not in states:

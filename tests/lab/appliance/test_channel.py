@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -175,15 +176,15 @@ def test_what_went_to_another_is_no_answer(run: Run, ports: Ports) -> None:
     assert run("sh", "-c", "echo mine") == (0, b"mine\n", b"")
 
 
+Line = tuple[socket.socket, socket.socket]
+
+
 @pytest.fixture
-def line() -> Iterator[tuple[socket.socket, socket.socket]]:
+def line() -> Iterator[Line]:
     """Return the two ends of a serial line, the second one the agent's."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
-
-
-Line = tuple[socket.socket, socket.socket]
 
 
 def request(number: int) -> bytes:
@@ -197,20 +198,22 @@ def answered(line: Line) -> set[int]:
     ours.settimeout(30)
     agent_runs = threading.Thread(target=agent.converse, args=(theirs.fileno(),))
     agent_runs.start()
-    answers: list[dict[str, int]] = [{}]
+    who: set[int] = set()
     with ours.makefile("rb") as lines:
-        while "exit" not in answers[-1]:
-            answers += [json.loads(text) for text in [lines.readline()] if text.strip()]
+        for answer in (json.loads(text) for text in lines if text.strip()):
+            who.add(answer["id"])
+            if "exit" in answer:
+                break
     ours.close()
     agent_runs.join()
-    return {answer["id"] for answer in answers[1:]}
+    return who
 
 
 def test_another_comes_while_the_port_is_looked_at(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel woke the agent because one went; now another is there, who said nothing yet."""
-    woken: list[bool] = []
+    looks = itertools.count(1)
 
     class Poll:
         def __init__(self) -> None:
@@ -219,11 +222,11 @@ def test_another_comes_while_the_port_is_looked_at(
             self.unregister = self._poll.unregister
 
         def poll(self, milliseconds: int | None = None) -> list[tuple[int, int]]:
-            if len(woken) < 2:
-                woken.append(True)
-                if len(woken) == 2:  # the first time there was nothing to read
-                    line[0].sendall(request(1))
+            look = next(looks)
+            if look == 1:  # there is nothing to read
                 return [(0, select.POLLHUP)]
+            if look == 2:
+                line[0].sendall(request(1))
             return self._poll.poll(milliseconds)
 
     monkeypatch.setattr(agent, "select", SimpleNamespace(poll=Poll, POLLIN=select.POLLIN))
