@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError
 
 
 class Cancel:
-    """A wish, made from any thread, that an operation stop soon."""
+    """A wish, made from any thread, that an operation stop soon.
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
+    Args:
+        clock: that waits for it go by.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self.clock = clock
+        self._changed = clock.condition()
+        self._is_set = False
         self.reason = ""
 
     def set(self, reason: str) -> None:
         """Ask for the end; the first reason stays."""
-        if not self._event.is_set():
-            self.reason = reason
-            self._event.set()
+        with self._changed:
+            if not self._is_set:
+                self.reason, self._is_set = reason, True
+                self._changed.notify_all()
 
     def __bool__(self) -> bool:
-        return self._event.is_set()
+        return self._is_set
 
     def wait(self, seconds: float) -> bool:
         """Sleep; True as soon as the end was asked for."""
-        return self._event.wait(seconds)
+        with self._changed:
+            return self._changed.wait_for(self.__bool__, seconds)
 
 
 class Deadline:
@@ -35,17 +41,21 @@ class Deadline:
     Args:
         seconds: from now.
         cancel: ends every wait early, with CancelledError.
+        clock: that it goes by; with `cancel`, that one's.
     """
 
-    def __init__(self, seconds: float, cancel: Cancel | None = None) -> None:
+    def __init__(
+        self, seconds: float, cancel: Cancel | None = None, *, clock: Clock = SYSTEM
+    ) -> None:
         self.seconds = seconds
-        self.cancel = Cancel() if cancel is None else cancel  # an unset one is false
-        self._end = time.monotonic() + seconds
+        self.cancel = Cancel(clock) if cancel is None else cancel  # an unset one is false
+        self.clock = self.cancel.clock
+        self._end = self.clock.monotonic() + seconds
 
     @property
     def remaining(self) -> float:
         """Seconds left, never below 0."""
-        return max(0.0, self._end - time.monotonic())
+        return max(0.0, self._end - self.clock.monotonic())
 
     def within(self, seconds: float) -> Deadline:
         """Return a deadline at most that many seconds away and never later than this one."""

@@ -1,15 +1,32 @@
-"""Waits for something to become true, with an end."""
+"""Waits for something real to become true, with an end."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+HANG = 120.0
+"""Seconds after which a wait for something real is given up. It bounds hangs, and never speed."""
+
 
 def wait(
-    condition: Callable[[], object], seconds: float = 5.0, what: str = "it never came true"
+    condition: Callable[[], object],
+    seconds: float = HANG,
+    what: str = "it never came true",
+    seen: Callable[[], object] = str,
 ) -> None:
+    """Wait until the condition is true.
+
+    Args:
+        condition: looked at again and again.
+        seconds: at most.
+        what: what is waited for, said when it never came.
+        seen: what there was instead, said then, too.
+
+    Raises:
+        AssertionError: the time is up.
+    """
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, what
+        assert time.monotonic() < end, f"{what}; seen: {seen()}"
         time.sleep(0.005)
