@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import string
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,9 +64,9 @@ def reset(
     def step(name: str) -> Iterator[None]:
         deadline.check(f"the reset of {host}")
         on_step(name)
-        begin = time.monotonic()
+        begin = deadline.clock.monotonic()
         yield
-        seconds[name] = time.monotonic() - begin
+        seconds[name] = deadline.clock.monotonic() - begin
 
     change: Callable[[], Disk] = partial(store.rollback, host, image, deadline=deadline)
     with step("fence"):

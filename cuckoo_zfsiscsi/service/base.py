@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -45,7 +43,7 @@ class BaseWorker(Wishes, ABC):
         self._in_background = in_background
         self._retry_at = 0.0
         self._retry_first = self._pause = retry_first
-        self._worker = threading.Thread(target=self._work, name=f"host-{config.label}", daemon=True)
+        self._worker = self._clock.thread(self._work, f"host-{config.label}")
 
     def open(self) -> None:
         """Begin. Nothing is known of the host."""
@@ -80,7 +78,7 @@ class BaseWorker(Wishes, ABC):
                         return
                     self._wake.wait(self._patience())
                     continue
-                self._step, self._cancel = act[0], Cancel()
+                self._step, self._cancel = act[0], Cancel(self._clock)
             try:
                 act[1]()
             except CancelledError as error:
@@ -109,7 +107,7 @@ class BaseWorker(Wishes, ABC):
         is_off = self._steps.make_safe(cut=cut) or was_off
         with self._wake:
             self._set(State.DIRTY if is_off else State.UNKNOWN)
-            self._retry_at = time.monotonic() + self._pause
+            self._retry_at = self._clock.monotonic() + self._pause
             self._pause = min(2 * self._pause, RETRY_MOST)
             self._end_run(error)
             self._answer_stops(is_off=is_off)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 
+from cuckoo_zfsiscsi.at_once import at_once
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.reset import arm
@@ -35,6 +36,7 @@ class Boot:
     def __init__(self, config: HostConfig, parts: Parts, report: BootReport) -> None:
         self._config = config
         self._parts = parts
+        self._clock = parts.clock
         self.report = report
         self._power_on: float | None = None
         self._power_seen = float("-inf")
@@ -50,9 +52,9 @@ class Boot:
         """
         parts, label = self._parts, self._config.label
         parts.boots.arm(label, render(self.arm(disk, deadline=deadline)))
-        self.begin(time.monotonic())
+        self.begin(self._clock.monotonic())
         parts.power.on(deadline=deadline.within(self._config.power_timeout))
-        self._power_seen = time.monotonic()
+        self._power_seen = self._clock.monotonic()
         self.note("power")
         self._await_ready(deadline)
 
@@ -67,7 +69,7 @@ class Boot:
     @property
     def age(self) -> float:
         """Seconds since the power-on request; 0 before it."""
-        return time.monotonic() - self._power_on if self._power_on is not None else 0.0
+        return self._clock.monotonic() - self._power_on if self._power_on is not None else 0.0
 
     def arm(self, disk: Disk, *, deadline: Deadline) -> Export:
         """Export the disk with credentials of its own.
@@ -75,7 +77,7 @@ class Boot:
         Raises:
             UnprovenDiskError, DiskError, TargetError: as disk.reset.arm().
         """
-        begin = time.monotonic()
+        begin = self._clock.monotonic()
         self.export = arm(
             self._parts.store,
             self._parts.target,
@@ -83,17 +85,17 @@ class Boot:
             mutual=self._config.mutual_chap,
             deadline=deadline,
         )
-        self.report.stages["arm"] = time.monotonic() - begin
+        self.report.stages["arm"] = self._clock.monotonic() - begin
         return self.export
 
     def begin(self, at: float) -> None:
         """Count the stages from this moment (monotonic seconds)."""
         self._power_on = at
-        self.report.started = time.time() - (time.monotonic() - at)
+        self.report.started = time.time() - (self._clock.monotonic() - at)
 
     def note(self, stage: str, at: float | None = None) -> None:
         """Record when a stage was reached (monotonic seconds; now when None), once per boot."""
-        at = time.monotonic() if at is None else at
+        at = self._clock.monotonic() if at is None else at
         if stage in ("dhcp", "tftp") and "script" in self.report.stages:
             return  # the guest's own affair
         if stage == "dhcp" and "tftp" in self.report.stages:
@@ -113,14 +115,15 @@ class Boot:
         Raises:
             CancelledError: given up.
         """
-        looks = [partial(self._silent, *probe, cancel) for probe in self._parts.probes.items()]
-        if time.monotonic() > self._power_seen + power_age:
+        looks: list[Callable[[], str]] = [self._logged_out]
+        looks += [partial(self._silent, *probe, cancel) for probe in self._parts.probes.items()]
+        if self._clock.monotonic() > self._power_seen + power_age:
             looks.append(partial(self._not_on, cancel))
-        with ThreadPoolExecutor(len(looks), thread_name_prefix="look") as pool:
-            asked = [pool.submit(look) for look in looks]
-            found = [] if self.has_session() else ["its iSCSI session is gone"]
-            found += [answer.result() for answer in asked]
+        found = [look.result() for look in at_once(looks, self._clock, "look")]
         return next((wrong for wrong in found if wrong), "")
+
+    def _logged_out(self) -> str:
+        return "" if self.has_session() else "its iSCSI session is gone"
 
     def _silent(self, stage: str, probe: Probe, cancel: Cancel) -> str:
         answer = probe(Deadline(PROBE_TIMEOUT, cancel))
@@ -133,7 +136,7 @@ class Boot:
             state = self._parts.power.status(deadline=deadline)
         except (PowerError, DeadlineExceededError) as error:
             return f"its power state is not known: {error.what}"
-        self._power_seen = time.monotonic()
+        self._power_seen = self._clock.monotonic()
         return "" if state is PowerState.ON else "its power device says that it is off"
 
     def has_session(self) -> bool:
@@ -181,4 +184,7 @@ class Boot:
         return NotReadyError(what, fix=fix)
 
     def _answers(self) -> bool:
-        return any(probe(Deadline(PROBE_TIMEOUT)).ok for probe in self._parts.probes.values())
+        return any(
+            probe(Deadline(PROBE_TIMEOUT, clock=self._clock)).ok
+            for probe in self._parts.probes.values()
+        )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address
 
+from cuckoo_zfsiscsi.at_once import at_once
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, ZfsIscsiError
 from cuckoo_zfsiscsi.readiness.session import is_held
-from cuckoo_zfsiscsi.service.parts import Parts
+from cuckoo_zfsiscsi.service.parts import Parts, Probe
 
 JUDGE_TIMEOUT = 20.0
 """Seconds for the whole look."""
@@ -48,12 +50,10 @@ def sign_of_life(
             return f"as far as is known ({error})"
         return "its session goes on" if has else ""
 
-    with ThreadPoolExecutor(len(parts.probes) + 1, thread_name_prefix="life") as pool:
-        looks = [pool.submit(held)]
-        answers = {
-            name: pool.submit(probe, deadline.within(SILENT))
-            for name, probe in parts.probes.items()
-        }
-    signs = [look.result() for look in looks]
-    signs += [f"its {name} answers" for name, asked in answers.items() if asked.result().ok]
+    def answers(name: str, probe: Probe) -> str:
+        return f"its {name} answers" if probe(deadline.within(SILENT)).ok else ""
+
+    looks: list[Callable[[], str]] = [held]
+    looks += [partial(answers, *probe) for probe in parts.probes.items()]
+    signs = [look.result() for look in at_once(looks, parts.clock, "life")]
     return next((sign for sign in signs if sign), "")

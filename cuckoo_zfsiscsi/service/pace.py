@@ -10,9 +10,9 @@ import contextlib
 import heapq
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock, Thread
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import DeadlineExceededError
 
@@ -32,16 +32,19 @@ class Pace:
     Args:
         rate: looks a second.
         at_once: resets at the same time.
+        clock: that looks and calls are due by.
     """
 
-    def __init__(self, rate: float = RATE, at_once: int = AT_ONCE) -> None:
+    def __init__(self, rate: float = RATE, at_once: int = AT_ONCE, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self._gap = 1 / rate
         self._lock = threading.Lock()
         self._busy_until = float("-inf")
-        self._turns = threading.Semaphore(at_once)
+        self._free = at_once
+        self._turn = clock.condition()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
-        self._caller: threading.Thread | None = None
+        self._caller: Thread | None = None
 
     @contextlib.contextmanager
     def turn(self, seconds: float, cancel: Cancel) -> Iterator[None]:
@@ -59,13 +62,21 @@ class Pace:
         deadline = Deadline(seconds, cancel)
         is_mine = False
         with contextlib.suppress(DeadlineExceededError):
-            while not (is_mine := self._turns.acquire(timeout=min(_POLL, deadline.remaining))):
+            while not (is_mine := self._take(min(_POLL, deadline.remaining))):
                 deadline.check("waiting for other hosts")
         try:
             yield
         finally:
             if is_mine:
-                self._turns.release()
+                with self._turn:
+                    self._free += 1
+                    self._turn.notify()
+
+    def _take(self, seconds: float) -> bool:
+        with self._turn:
+            is_free = self._turn.wait_for(lambda: self._free > 0, seconds)
+            self._free -= is_free
+            return is_free
 
     def pause(self, seconds: float) -> float:
         """Return the seconds to the caller's next look, which it is then expected to take.
@@ -75,7 +86,7 @@ class Pace:
         Args:
             seconds: that it would wait if it were alone.
         """
-        now = time.monotonic()
+        now = self._clock.monotonic()
         with self._lock:
             begin = max(now, self._busy_until)
             self._busy_until = begin + self._gap
@@ -92,15 +103,15 @@ class Pace:
             heapq.heappush(self._due, (at, next(self._numbers), wake))
             if self._caller:
                 return  # and it is not woken: it looks by itself
-            self._caller = threading.Thread(target=self._call, name="pace", daemon=True)
+            self._caller = self._clock.thread(self._call, "pace")
             self._caller.start()
 
     def _call(self) -> None:
         while True:
-            time.sleep(TICK)
+            self._clock.sleep(TICK)
             with self._lock:
                 wakes = []
-                while self._due and self._due[0][0] <= time.monotonic():
+                while self._due and self._due[0][0] <= self._clock.monotonic():
                     wakes.append(heapq.heappop(self._due)[2])
                 if not (self._due or wakes):
                     self._caller = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import NoReturn
@@ -53,7 +52,7 @@ class PaperHost(PaperWorker):
         with self._wake:
             # Of those that wait no more the last is enough: it is about the next boot
             self._asks = [*(ask for ask in self._asks if not ask.cancelled()), asked]
-            now = time.monotonic()
+            now = self._clock.monotonic()
             # An answer wakes no thread: it would take its time from those that wait for theirs
             if self._closing or self._reason:
                 why = f"it is quarantined: {self._reason}" if self._reason else "the service stops"

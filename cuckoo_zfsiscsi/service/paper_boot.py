@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -45,7 +44,7 @@ class PaperBoot(BaseWorker):
         self._asks: list[Script] = []
         self._boot: Boot | None = None
         self._script = ""
-        self._signs = Signs()
+        self._signs = Signs(self._clock)
         self._pace = parts.pace
         self._answered_at = self._look_at = 0.0
         self._due: float | None = None
@@ -66,7 +65,7 @@ class PaperBoot(BaseWorker):
         if self._boot is None or not asks:
             return
         self._signs.tell(self._boot)  # first: the boot begins now if nothing was seen of it
-        self._answered_at = time.monotonic()
+        self._answered_at = self._clock.monotonic()
         self._look_at = self._answered_at + self._pace.pause(FOLLOW)
         self._pace.call(self._look_at, self._nudge)
         self._boot.note("script", self._answered_at)
@@ -90,13 +89,13 @@ class PaperBoot(BaseWorker):
 
     def _await_login(self, boot: Boot) -> None:
         deadline = Deadline(2 * LOGIN, self._cancel)
-        while time.monotonic() < self._answered_at + LOGIN and not boot.has_session():
+        while self._clock.monotonic() < self._answered_at + LOGIN and not boot.has_session():
             deadline.sleep(self._pace.pause(POLL), f"waiting for the login of {self.config.label}")
 
     def _switch_on(self) -> None:
         """Begin the boot that a run waits for: from here on it is the paper's, reset and all."""
         with self._wake:
-            boot, now = self._boot, time.monotonic()
+            boot, now = self._boot, self._clock.monotonic()
             self._due = now + self.config.boot_timeout
             if boot:
                 boot.begin(now)
@@ -126,14 +125,14 @@ class PaperBoot(BaseWorker):
     def _follow(self) -> None:
         """Look once how far the boot is; slowly when it has taken too long."""
         boot = self._boot
-        late = time.monotonic() - self._answered_at - self.config.boot_timeout
+        late = self._clock.monotonic() - self._answered_at - self.config.boot_timeout
         if boot is None or not self._is_ready(boot):
             if boot and late >= 0 and not boot.report.stalled:
                 self._warning = str(boot.stalled())
                 log.warning("%s", self._warning)
                 self._steps.note_boot(boot)
             pause = self._pace.pause(FOLLOW if late < 0 else LOGIN)
-            self._look_at = time.monotonic() + pause
+            self._look_at = self._clock.monotonic() + pause
             return
         with self._wake:
             self._warning = boot.report.stalled = ""

@@ -14,7 +14,6 @@ sure, and what asks after it was switched on again is the run's boot. Its end is
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 from cuckoo_zfsiscsi.config import Config, HostConfig
@@ -63,7 +62,7 @@ class PaperWorker(PaperBoot):
     # Called with the lock held.
 
     def _next(self) -> Act | None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         may_act = not self._reason or now >= self._retry_at
         if self._cut_why and (may_act or self._closing):
             return "cutting power", self._cut
@@ -93,7 +92,7 @@ class PaperWorker(PaperBoot):
         return None
 
     def _patience(self) -> float | None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._reason:
             return max(0.0, self._retry_at - now)
         times = []
@@ -176,7 +175,7 @@ class PaperWorker(PaperBoot):
                 self.config, self._steps.parts, self._portal, quiet=quiet, cancel=self._cancel
             )
         with self._wake:
-            self._look_at = time.monotonic() + LOGIN
+            self._look_at = self._clock.monotonic() + LOGIN
             if self._cut_why:  # soon nothing lives: who asks again then is answered
                 return
             if alive:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Store
 from cuckoo_zfsiscsi.disk.target import Target
@@ -47,3 +48,5 @@ class Parts:
     """Hears what happens to the host."""
     pace: Pace = field(default_factory=Pace)
     """Of all hosts together."""
+    clock: Clock = SYSTEM
+    """That the host goes by."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 from cuckoo_zfsiscsi.power import Power, PowerState, Proof
@@ -34,24 +32,25 @@ class RecordedPower:
 
     def status(self, *, deadline: Deadline) -> PowerState:
         """As Power.status(); only a failure is noted."""
-        begin = time.monotonic()
+        begin = deadline.clock.monotonic()
         try:
             return self._power.status(deadline=deadline)
         except ZfsIscsiError as error:
-            self._note(f"status: {error.what}", begin, ok=False)
+            self._note(f"status: {error.what}", deadline.clock.monotonic() - begin, ok=False)
             raise
 
     def _switch(self, state: PowerState, deadline: Deadline) -> Proof:
-        begin = time.monotonic()
+        begin = deadline.clock.monotonic()
         switch = self._power.on if state is PowerState.ON else self._power.off
         try:
             proof = switch(deadline=deadline)
         except ZfsIscsiError as error:
-            self._note(f"{state.value}: {error.what}", begin, ok=False)
+            seconds = deadline.clock.monotonic() - begin
+            self._note(f"{state.value}: {error.what}", seconds, ok=False)
             raise
-        self._note(f"{state.value}: {proof.why} ({proof.peer})", begin, ok=True)
+        seconds = deadline.clock.monotonic() - begin
+        self._note(f"{state.value}: {proof.why} ({proof.peer})", seconds, ok=True)
         return proof
 
-    def _note(self, what: str, begin: float, *, ok: bool) -> None:
-        seconds = time.monotonic() - begin
+    def _note(self, what: str, seconds: float, *, ok: bool) -> None:
         self._events.note(Event(self._label, "power", ok, what, seconds=seconds))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 
+from cuckoo_zfsiscsi.clock import Clock
 from cuckoo_zfsiscsi.service.boot import Boot
 
 MOST = 16
@@ -14,9 +14,14 @@ BEFORE = 60.0
 
 
 class Signs:
-    """Remembers what was seen, until a boot is known that it belongs to. Safe from any thread."""
+    """Remembers what was seen, until a boot is known that it belongs to. Safe from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        clock: that moments are told by.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._seen: deque[tuple[str, float]] = deque(maxlen=MOST)
 
@@ -48,7 +53,7 @@ class Signs:
     def tell(self, boot: Boot) -> None:
         """Tell the boot that has just begun what was seen of it, and forget it."""
         with self._lock:
-            seen, now = list(self._seen), time.monotonic()
+            seen, now = list(self._seen), self._clock.monotonic()
             self._seen.clear()
         recent = [(stage, at) for stage, at in seen if at > now - 2 * BEFORE]
         if not boot.age:  # nobody has switched it on for this boot

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
@@ -35,6 +34,7 @@ class Steps:
     def __init__(self, config: HostConfig, parts: Parts) -> None:
         self.config = config
         self.parts = parts
+        self._clock = parts.clock
         self.disk: Disk | None = None
         self.boot: Boot | None = None
         self.report: BootReport | None = None
@@ -49,10 +49,10 @@ class Steps:
         Raises:
             PowerError, DeadlineExceededError: power is not proved off.
         """
-        begin = time.monotonic()
+        begin = self._clock.monotonic()
         self.parts.boots.disarm(self.config.label)
-        self.parts.power.off(deadline=Deadline(seconds))
-        self._off_at = time.monotonic()
+        self.parts.power.off(deadline=Deadline(seconds, clock=self._clock))
+        self._off_at = self._clock.monotonic()
         self._down_s = self._off_at - begin
         if self._medium:
             self._medium.remove()
@@ -66,7 +66,7 @@ class Steps:
             CancelledError: given up.
         """
         self.disk = None
-        begin = time.monotonic()
+        begin = self._clock.monotonic()
         done = reset(
             self.parts.store,
             self.parts.target,
@@ -76,7 +76,7 @@ class Steps:
             deadline=Deadline(COPY_TIMEOUT, cancel),
         )
         self.reset_steps = done.seconds
-        self._down_s += time.monotonic() - begin
+        self._down_s += self._clock.monotonic() - begin
         self.disk = done.disk
         self.parts.events.note(
             Event(
@@ -97,7 +97,7 @@ class Steps:
         Raises:
             PowerError, DeadlineExceededError, CancelledError: it can't be told.
         """
-        if time.monotonic() - self._off_at < PROOF_FRESH:
+        if self._clock.monotonic() - self._off_at < PROOF_FRESH:
             return True
         deadline = Deadline(self.config.power_timeout, cancel)
         return self.parts.power.status(deadline=deadline) is PowerState.OFF
@@ -154,7 +154,8 @@ class Steps:
             TargetError, DeadlineExceededError: a session is still there.
         """
         self.parts.boots.disarm(self.config.label)
-        self.parts.target.fence(self.config.label, deadline=Deadline(FENCE_TIMEOUT))
+        deadline = Deadline(FENCE_TIMEOUT, clock=self._clock)
+        self.parts.target.fence(self.config.label, deadline=deadline)
 
     @property
     def editing(self) -> bool:
@@ -169,7 +170,8 @@ class Steps:
         """
         self.fence()
         self.disk = None
-        self.parts.target.release(self.config.label, [], deadline=Deadline(FENCE_TIMEOUT))
+        deadline = Deadline(FENCE_TIMEOUT, clock=self._clock)
+        self.parts.target.release(self.config.label, [], deadline=deadline)
         # It has no disk: who switches it on by hand gets a menu, until cut() or edit()
         self.parts.boots.arm(self.config.label, render_menu(self.config.label))
 

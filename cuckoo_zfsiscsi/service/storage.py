@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.config import Storage
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Evidence, Image, Space, Store
@@ -49,9 +50,13 @@ class StorageLook:
         config: of it.
         store: opened before the first look.
         labels: of all hosts.
+        clock: that a look grows old by.
     """
 
-    def __init__(self, config: Storage, store: Store, labels: Sequence[str]) -> None:
+    def __init__(
+        self, config: Storage, store: Store, labels: Sequence[str], clock: Clock = SYSTEM
+    ) -> None:
+        self._clock = clock
         place = config.pool if config.store == "zfs" else str(config.path)
         self._empty = StorageReport(config.store, place or "", problem="it is being looked at")
         self._last = self._empty
@@ -66,16 +71,16 @@ class StorageLook:
         While another one looks it returns what was last seen: where a pool hangs, one thread waits
         for it and not all of them.
         """
-        if time.monotonic() > self._looked + FRESH and self._lock.acquire(blocking=False):
+        if self._clock.monotonic() > self._looked + FRESH and self._lock.acquire(blocking=False):
             try:
                 self._last = self._look()
-                self._looked = time.monotonic()
+                self._looked = self._clock.monotonic()
             finally:
                 self._lock.release()
         return self._last
 
     def _look(self) -> StorageReport:
-        store, deadline = self._store, Deadline(TIMEOUT)
+        store, deadline = self._store, Deadline(TIMEOUT, clock=self._clock)
         where = (self._empty.store, self._empty.place)
         try:
             return StorageReport(

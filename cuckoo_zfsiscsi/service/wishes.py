@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from concurrent.futures import Future
 from typing import Literal
@@ -29,13 +28,14 @@ class Wishes:
     def __init__(self, config: HostConfig, parts: Parts) -> None:
         self.config = config
         self._steps = Steps(config, parts)
-        self._wake = threading.Condition(threading.RLock())
+        self._clock = parts.clock
+        self._wake = self._clock.condition()
         self._state = State.UNKNOWN
         self._since = time.time()
         self._step = ""
         self._warning = ""
-        self._cancel = Cancel()
-        self._closing = Cancel()
+        self._cancel = Cancel(self._clock)
+        self._closing = Cancel(self._clock)
         self._run: Run | None = None
         self._stops: list[Stopped] = []
         self._overdue = False

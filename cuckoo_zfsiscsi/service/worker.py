@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 from cuckoo_zfsiscsi.config import HostConfig
@@ -73,7 +72,7 @@ class Worker(BaseWorker):
             self._set(State.UNKNOWN)
 
     def _facts(self) -> Facts:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         has_disk = self._state in (State.CLEAN, State.READY)
         return Facts(
             state=self._state,
@@ -93,9 +92,9 @@ class Worker(BaseWorker):
     def _patience(self) -> float | None:
         """Seconds after which time alone may bring something to do; None: never."""
         if self._reason:
-            return max(0.0, self._retry_at - time.monotonic())
+            return max(0.0, self._retry_at - self._clock.monotonic())
         if self._state is State.READY:
-            return max(0.0, min(self._look_at, self._stale_at) - time.monotonic())
+            return max(0.0, min(self._look_at, self._stale_at) - self._clock.monotonic())
         return None
 
     # The worker.
@@ -123,13 +122,13 @@ class Worker(BaseWorker):
         self._steps.start_up(self._cancel, prewarmed=self._run is None)
         with self._wake:
             self._set(State.READY)
-            self._ready_at = time.monotonic()
+            self._ready_at = self._clock.monotonic()
             self._look_at = self._ready_at + ALIVE_EVERY
             self._stale_at = self._ready_at + self.config.prewarm_max_age
         self._in_background(self._tidy)
 
     def _hand_over(self) -> None:
-        is_fresh = time.monotonic() <= self._ready_at + FRESH
+        is_fresh = self._clock.monotonic() <= self._ready_at + FRESH
         wrong = "" if is_fresh else self._what_is_wrong(POWER_FRESH)
         with self._wake:
             run, report = self._run, self._steps.report
@@ -141,7 +140,7 @@ class Worker(BaseWorker):
     def _check_alive(self) -> None:
         wrong = self._what_is_wrong(POWER_EVERY)
         with self._wake:
-            self._look_at = time.monotonic() + ALIVE_EVERY
+            self._look_at = self._clock.monotonic() + ALIVE_EVERY
             if wrong:
                 self._wish_cut(wrong)
 

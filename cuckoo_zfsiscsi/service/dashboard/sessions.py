@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-import time
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
+
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 
 COOKIE = "zfsiscsi"
 LIFETIME = 12 * 3600.0
@@ -26,12 +27,12 @@ MOST = 1000
 class Session:
     """One browser that is logged in."""
 
+    until: float
+    """Monotonic seconds at which it ends."""
     key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     """What the cookie holds."""
     form: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     """What every form of its pages must send back: another site can't read it."""
-    until: float = field(default_factory=lambda: time.monotonic() + LIFETIME)
-    """Monotonic seconds."""
     message: str = ""
     """To be shown on its next page."""
 
@@ -41,9 +42,11 @@ class Sessions:
 
     Args:
         token: of the control API; None where a unix socket guards, so nobody logs in.
+        clock: that sessions end by.
     """
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self._token = token
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
@@ -59,9 +62,9 @@ class Sessions:
             token.encode(), self._token.encode()
         ):
             return None
-        session = Session()
+        now = self._clock.monotonic()
+        session = Session(now + LIFETIME)
         with self._lock:
-            now = time.monotonic()
             kept = [(key, one) for key, one in self._sessions.items() if one.until > now]
             self._sessions = dict(kept[-(MOST - 1) :])
             self._sessions[_hash(session.key)] = session
@@ -72,7 +75,7 @@ class Sessions:
         key = request.cookies.get(COOKIE, "")
         with self._lock:
             session = self._sessions.get(_hash(key))
-        return session if session and session.until > time.monotonic() else None
+        return session if session and session.until > self._clock.monotonic() else None
 
     def end(self, session: Session) -> None:
         """Log out."""
