@@ -1,8 +1,7 @@
-"""The zfsiscsi command. One module per group of subcommands, listed in GROUPS."""
+"""The zfsiscsi command. One module per group of subcommands, listed in groups.py."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,17 +9,14 @@ from typing import Annotated
 import typer
 
 from cuckoo_zfsiscsi import __version__
-from cuckoo_zfsiscsi.cli.output import DEFAULT_CONF
+from cuckoo_zfsiscsi.cli.groups import LazyGroup
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 
-GROUPS: tuple[str, ...] = (
-    "check", "doctor", "storage", "image", "evidence", "hosts", "runs", "boots", "history", "serve",
-    "power", "discover", "probe", "netboot", "cape", "measure", "compare",
-)  # fmt: skip
-"""Modules of this package; each has register(app)."""
+DEFAULT_CONF = Path("/etc/zfsiscsi/zfsiscsi.conf")
 
 app = typer.Typer(
     name="zfsiscsi",
+    cls=LazyGroup,
     help="Physical machines for malware analysis: netbooted, and clean at each run.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -44,10 +40,6 @@ def options(
     ] = False,
 ) -> None:
     """Options before the subcommand."""
-
-
-for _group in GROUPS:
-    importlib.import_module(f"{__name__}.{_group}").register(app)
 
 
 def run(args: Sequence[str]) -> int:

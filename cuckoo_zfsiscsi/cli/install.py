@@ -17,7 +17,6 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.drivers import make_store
 from cuckoo_zfsiscsi.disk.store import Image, Store
 from cuckoo_zfsiscsi.errors import ImageError
-from cuckoo_zfsiscsi.netboot.medium import prepare
 from cuckoo_zfsiscsi.progress import silent
 
 TIMEOUT = 3600.0
@@ -47,6 +46,8 @@ def install_image(
     On the storage server. The host goes into maintenance, and keeps what is written. When Windows
     is up and prepared: shut it down, zfsiscsi maintenance HOST off, zfsiscsi image seal NAME.
     """
+    from cuckoo_zfsiscsi.netboot.medium import prepare  # loads what templates need
+
     config = load(conf_path(ctx))
     client, store = make_client(config), make_store(config)
     client.host(host)

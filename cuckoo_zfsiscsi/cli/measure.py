@@ -14,7 +14,6 @@ from cuckoo_zfsiscsi.cape.client import ServiceError
 from cuckoo_zfsiscsi.cli.hosts import make_client
 from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stderr, stdout
 from cuckoo_zfsiscsi.config import load
-from cuckoo_zfsiscsi.measure.chart import draw
 from cuckoo_zfsiscsi.measure.paper import METHOD, TABLE_4
 from cuckoo_zfsiscsi.measure.recovery import ByService, Measurement, Recovery, watched
 from cuckoo_zfsiscsi.measure.show import paper_table, recovery_table, to_csv
@@ -75,6 +74,8 @@ def recovery(
     if csv:
         csv.write_text(to_csv(measured))
     if chart:
+        from cuckoo_zfsiscsi.measure.chart import draw  # loads what templates need
+
         chart.write_text(draw(measured))
     if as_json:
         paper = {name: list(times) for name, times in TABLE_4}

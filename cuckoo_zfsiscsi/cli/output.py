@@ -9,8 +9,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-DEFAULT_CONF = Path("/etc/zfsiscsi/zfsiscsi.conf")
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 stdout = Console(highlight=False, soft_wrap=True)
