@@ -1,4 +1,8 @@
-"""Power: the driver protocol, and the discipline around every driver."""
+"""Power: the driver protocol, and the discipline around every driver.
+
+All of it goes by the clock of the deadline that it is given. What is kept from call to call, such
+as how long a device is left in peace, are moments of that clock; so nothing here has its own.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 OPENS_AFTER = 5
 """Failures in a row."""
@@ -14,7 +13,8 @@ PAUSES = (10.0, 20.0, 40.0, 60.0)
 class Breaker:
     """Closed: ask. Open: don't, until the pause is over; then one may try, and that decides.
 
-    Its caller has the BMC's turn (limit.py), so whoever finds the pause over is the only one.
+    Its caller has the BMC's turn (limit.py), so whoever finds the pause over is the only one; and
+    tells what time it is, by its deadline's clock.
     """
 
     def __init__(self) -> None:
@@ -25,11 +25,10 @@ class Breaker:
         self.last = ""
         """What the last failure was."""
 
-    @property
-    def wait(self) -> float:
-        """Seconds until it may be asked again; 0: now."""
+    def wait(self, now: float) -> float:
+        """Return the seconds until it may be asked again; 0: now."""
         with self._lock:
-            return max(0.0, self._until - time.monotonic())
+            return max(0.0, self._until - now)
 
     @property
     def failures(self) -> int:
@@ -42,7 +41,7 @@ class Breaker:
             self._failures = self._opened = 0
             self._until = 0.0
 
-    def failed(self, why: str) -> None:
+    def failed(self, why: str, now: float) -> None:
         """Open when that was one failure too many, or the one try at a pause's end."""
         with self._lock:
             self._failures += 1
@@ -50,4 +49,4 @@ class Breaker:
             if self._failures >= OPENS_AFTER:
                 pause = PAUSES[min(self._opened, len(PAUSES) - 1)]
                 self._opened += 1
-                self._until = time.monotonic() + pause
+                self._until = now + pause

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -43,21 +42,21 @@ class Limiter:
             self._queue.append(ticket)
         ours = False
         try:
-            while wait := self._wait(ticket, interval):
+            while wait := self._wait(ticket, interval, deadline.clock.monotonic()):
                 deadline.sleep(wait, what)
             ours = True
             yield
         finally:
             with self._lock:
                 if ours:
-                    self._idle_since = time.monotonic()
+                    self._idle_since = deadline.clock.monotonic()
                 self._queue.remove(ticket)
 
-    def _wait(self, ticket: object, interval: float) -> float:
+    def _wait(self, ticket: object, interval: float, now: float) -> float:
         with self._lock:
             if self._queue[0] is not ticket:
                 return POLL
-            return max(0.0, self._idle_since + interval - time.monotonic())
+            return max(0.0, self._idle_since + interval - now)
 
 
 _limiters: dict[str, Limiter] = {}

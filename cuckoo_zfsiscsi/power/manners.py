@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -52,19 +51,20 @@ class Manners:
         """
         what = f"{self._peer}: power {what}"
         breaker = self._limiter.breaker
-        begin, failures = time.monotonic(), 0
+        clock, failures = deadline.clock, 0
+        begin = clock.monotonic()
         last: TransientPowerError | None = None
         try:
             while True:
                 with self._limiter.turn(self._interval, deadline=deadline, what=what):
-                    if not (peace := breaker.wait):
+                    if not (peace := breaker.wait(clock.monotonic())):
                         try:
                             result = self._counted(command)
                         except TransientPowerError as error:
                             last = error
-                            breaker.failed(error.what)
+                            breaker.failed(error.what, clock.monotonic())
                         except DeadlineExceededError as error:
-                            breaker.failed(error.what)
+                            breaker.failed(error.what, clock.monotonic())
                             raise DeadlineExceededError(
                                 f"{what}: no answer, it took longer than {deadline.seconds:.1f} s",
                                 fix="ping it; reset the BMC; raise power_timeout if it is slow",
@@ -73,7 +73,7 @@ class Manners:
                             breaker.succeeded()
                             return result
                 if peace and last and (self._hurried or peace >= deadline.remaining):
-                    raise _asked(last, failures, begin)
+                    raise _asked(last, failures, clock.monotonic() - begin)
                 if peace:
                     self._wait_in_peace(peace, what, deadline)
                     continue
@@ -83,7 +83,7 @@ class Manners:
         except DeadlineExceededError:
             if last is None:
                 raise
-            raise _asked(last, failures, begin) from None
+            raise _asked(last, failures, clock.monotonic() - begin) from None
 
     def _counted(self, command: Callable[[], T]) -> T:
         try:
@@ -103,7 +103,6 @@ class Manners:
         deadline.sleep(peace, what)
 
 
-def _asked(last: TransientPowerError, failures: int, begin: float) -> PowerError:
+def _asked(last: TransientPowerError, failures: int, seconds: float) -> PowerError:
     times = f"{failures} times" if failures > 1 else "once"
-    seconds = time.monotonic() - begin
     return PowerError(f"{last.what}, asked {times} in {seconds:.1f} s", fix=last.fix)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, PowerError
@@ -80,7 +79,8 @@ class ProvedPower:
 
     def _switch(self, wanted: PowerState, deadline: Deadline) -> Proof:
         """Request first, even if the state is right already: an earlier wish may be under way."""
-        driver, begin = self.driver, time.monotonic()
+        driver, clock = self.driver, deadline.clock
+        begin = clock.monotonic()
         what = f"{driver.peer}: power {wanted.value}"
         watch = _Watch(wanted, self._witness, self._silence, begin)
         requests, asked_at = 0, 0.0
@@ -90,10 +90,10 @@ class ProvedPower:
             )
         try:
             while True:
-                due = requests == 0 or time.monotonic() >= asked_at + self._again
+                due = requests == 0 or clock.monotonic() >= asked_at + self._again
                 if due and requests < driver.can.requests:
                     self.request(wanted, deadline=deadline)
-                    requests, asked_at = requests + 1, time.monotonic()
+                    requests, asked_at = requests + 1, clock.monotonic()
                     log.debug("%s: acknowledged (%d)", what, requests)
                 else:
                     deadline.sleep(LOOK, what)
@@ -108,7 +108,7 @@ class ProvedPower:
                 f"after {deadline.seconds:.1f} s",
                 fix="look at the host: is it wired to this device and this outlet? reset the BMC",
             ) from None
-        seconds = time.monotonic() - begin
+        seconds = clock.monotonic() - begin
         log.info("%s: proved in %.1f s: %s", what, seconds, why)
         return Proof(wanted, driver.peer, why, seconds, requests)
 
@@ -138,7 +138,7 @@ class _Watch:
             return ""
         if self._wanted is PowerState.ON:
             return "the device says on" if told else self._proof_of_boot(deadline)
-        asked = time.monotonic()
+        asked = deadline.clock.monotonic()
         life = self._witness.life(asked_at, deadline=deadline)
         if life:
             self._silent_since = None
@@ -147,7 +147,7 @@ class _Watch:
         if told:
             return "the device says off, and no sign of life"
         self._silent_since = self._silent_since or asked
-        silent = time.monotonic() - self._silent_since
+        silent = deadline.clock.monotonic() - self._silent_since
         if silent >= self._silence:
             return f"no sign of life for {silent:.0f} s"
         self.seen = f"the host has been silent for {silent:.1f} s only"
@@ -155,6 +155,6 @@ class _Watch:
 
     def _proof_of_boot(self, deadline: Deadline) -> str:
         sign = self._witness.boot(self._begin)
-        sign = sign or self._witness.life(time.monotonic(), deadline=deadline)
+        sign = sign or self._witness.life(deadline.clock.monotonic(), deadline=deadline)
         self.seen = "there is no sign of a boot"
         return f"first sign of boot: {sign}" if sign else ""

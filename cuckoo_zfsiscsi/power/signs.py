@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
@@ -18,6 +17,8 @@ ARP = struct.Struct("!6s6sHHHBBH6s4s6s4s")
 ECHO, ECHO_REPLY = 8, 0
 ANYONE = bytes.fromhex("ffffffffffff")
 NOBODY = bytes(6)
+UNREAD = 1000
+"""Packets that are looked at after the time is up: no more can lie there, but more may come."""
 
 
 def answers_arp(interface: str, own: IPv4Address, address: IPv4Address, seconds: float) -> bool:
@@ -84,12 +85,17 @@ def heard_by_tcp(address: IPv4Address, port: int, seconds: float) -> bool:
 
 
 def _await(wire: socket.socket, is_answer: Callable[[bytes], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        wire.settimeout(left)
-        with contextlib.suppress(TimeoutError):
+    """Wait for an answer. What came in time counts, though a busy server looks at it late."""
+    end, late = time.monotonic() + seconds, 0
+    while late < UNREAD:
+        left = end - time.monotonic()
+        late += left <= 0
+        wire.settimeout(max(0.0, left))  # 0: what lies there, and no wait
+        try:
             if is_answer(wire.recv(2048)):
                 return True
+        except (TimeoutError, BlockingIOError):
+            return False
     return False
 
 

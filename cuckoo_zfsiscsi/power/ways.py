@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -80,7 +79,8 @@ class Ways:
         """Ask for the state, as Power has it: whoever has proved it off last goes first."""
         telling = [way for way in self._off if PowerState.OFF in way.driver.can.tell]
         if not telling:
-            sign = self._witness.life(time.monotonic() - LOOK, deadline=deadline)
+            since = deadline.clock.monotonic() - LOOK
+            sign = self._witness.life(since, deadline=deadline)
             return PowerState.ON if sign else PowerState.OFF
         return self._try(telling, lambda way, share: way.status(deadline=share), deadline)
 
@@ -134,7 +134,7 @@ class Ways:
     def _ask_guest(self, way: ProvedPower, deadline: Deadline) -> None:
         """Ask for a shutdown and wait a little, whatever comes of it: the cut follows."""
         patience = min(way.driver.can.courtesy, deadline.remaining / 2)
-        begin = time.monotonic()
+        begin = deadline.clock.monotonic()
         try:
             way.request(PowerState.OFF, deadline=deadline.within(min(ASK_GUEST, patience)))
             waiting = deadline.within(patience)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
+from cuckoo_zfsiscsi.at_once import at_once
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, PowerError
 from cuckoo_zfsiscsi.power import signs
@@ -92,10 +92,8 @@ class HostWitness:
         """As Witness has it. All kinds at the same time."""
         deadline.check(f"a look at {self._host.label}")
         kinds = self._host.power_signs
-        with ThreadPoolExecutor(len(kinds), thread_name_prefix="sign") as pool:
-            looks: list[tuple[str, Future[bool]]] = [
-                (kind, pool.submit(self._look(kind, since, deadline))) for kind in kinds
-            ]
+        calls = [self._look(kind, since, deadline) for kind in kinds]
+        looks = zip(kinds, at_once(calls, deadline.clock, "sign"), strict=True)
         seen = [kind for kind, look in looks if self._result(kind, look)]
         deadline.check(f"a look at {self._host.label}")
         return WORDS[seen[0]] if seen else ""
@@ -117,7 +115,7 @@ class HostWitness:
         if kind == "icmp":
             return lambda: signs.answers_ping(host.ip, LOOK)
         if kind == "session":
-            age = time.monotonic() - since - LINGER
+            age = deadline.clock.monotonic() - since - LINGER
             return lambda: age > 0 and signs.heard_by_tcp(host.ip, self._port, age)
         port = {"rpc": host.rpc_port, "agent": host.agent_port}[kind]
         probe = find_probe(kind)

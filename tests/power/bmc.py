@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pydantic import SecretStr
 
 from cuckoo_zfsiscsi.config import PowerUrl
 from cuckoo_zfsiscsi.power.ipmi import Ipmi, connect
+from tests.waiting import wait
 
 LAN = """\
 name "bmc"
@@ -107,9 +107,9 @@ class Bmc:
         return PowerUrl("ipmi", "127.0.0.1", user, self.port, all_options)
 
     def driver(self, *, user: str = "admin", password: str | None = None, **options: str) -> Ipmi:
-        """Return a driver of it."""
+        """Return a driver of it, as patient as a busy machine needs it, or as its options say."""
         secret = SecretStr(self.password if password is None else password)
-        return connect(self.url(user=user, **options), secret)
+        return connect(self.url(user=user, **{"timeout": "60", **options}), secret)
 
     def start(self) -> None:
         """Switch the BMC itself on."""
@@ -122,13 +122,14 @@ class Bmc:
                 stderr=log,
                 start_new_session=True,
             )
-        end = time.monotonic() + 10
-        while not self._gives_sessions():
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < end, "ipmi_sim gives no session"
-            time.sleep(0.02)
+        wait(self._gives_sessions, what="ipmi_sim gives no session", seen=self._log)
+
+    def _log(self) -> str:
+        return (self.folder / "log").read_text()
 
     def _gives_sessions(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log()
         wanted = f"0100007F:{self.port:04X}"
         if not any(wanted in line for line in Path("/proc/net/udp").read_text().splitlines()):
             return False

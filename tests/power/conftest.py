@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.clocks import VirtualClock
 from tests.power.bmc import Bmc
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A driver and a witness that do as they are told; time is short."""
+"""A driver and a witness that do as they are told; they wait by their deadline's clock."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import PowerError
 from cuckoo_zfsiscsi.power import Can, PowerState
 from cuckoo_zfsiscsi.power.limit import Limiter
-from cuckoo_zfsiscsi.power.proved import ProvedPower
+from cuckoo_zfsiscsi.power.proved import SILENCE, ProvedPower
 from cuckoo_zfsiscsi.power.witness import Witness
+from tests.clocks import VirtualClock
 
 _numbers = itertools.count(1)
 
@@ -20,11 +21,17 @@ class Outlet:
 
     def __init__(self, can: Can | None = None) -> None:
         self.peer = f"fake://{next(_numbers)}"
-        self.can = can or Can(again=0.2)
+        self.can = can or Can()
         self.state = PowerState.OFF
         self.asked: list[str] = []
+        self.asked_at: list[float] = []
         self.error: PowerError | None = None
         self.stuck = False
+        """It takes requests, and nothing comes of them."""
+        self.tells: PowerState | None = None
+        """The state that it tells, whatever is so."""
+        self.fault: Callable[[Deadline], None] = lambda deadline: None
+        """What happens before an answer."""
         self.effect: Callable[[PowerState], None] = lambda state: None
 
     def request(self, state: PowerState, *, deadline: Deadline) -> None:
@@ -35,11 +42,13 @@ class Outlet:
 
     def query(self, *, deadline: Deadline) -> PowerState:
         self._ask("status", deadline)
-        return self.state
+        return self.tells or self.state
 
     def _ask(self, what: str, deadline: Deadline) -> None:
         deadline.check(what)
         self.asked.append(what)
+        self.asked_at.append(deadline.clock.monotonic())
+        self.fault(deadline)
         if self.error:
             raise self.error
 
@@ -62,16 +71,31 @@ class Eyes:
 
 
 def proved(
-    outlet: Outlet, eyes: Witness | None = None, *, silence: float = 0.4, hurried: bool = False
+    outlet: Outlet,
+    eyes: Witness | None = None,
+    *,
+    interval: float = 0.0,
+    silence: float = SILENCE,
+    hurried: bool = False,
 ) -> ProvedPower:
-    """Return a way without pauses."""
+    """Return a way with a limiter of its own, without pauses."""
     return ProvedPower(
-        outlet, Limiter(), interval=0.0, witness=eyes, silence=silence, hurried=hurried
+        outlet, Limiter(), interval=interval, witness=eyes, silence=silence, hurried=hurried
     )
 
 
-RELAY = Can(tell=frozenset(), again=0.2)
+def later(clock: VirtualClock, seconds: float, act: Callable[[], object]) -> None:
+    """Do something when so much time has passed."""
+
+    def work() -> None:
+        clock.sleep(seconds)
+        act()
+
+    clock.call(work)
+
+
+RELAY = Can(tell=frozenset())
 """Tells nothing."""
-PDU = Can(tell=frozenset({PowerState.OFF}), again=0.2)
-WAKE = Can(switch=frozenset({PowerState.ON}), tell=frozenset(), again=0.1, requests=100)
-POLITE = Can(switch=frozenset({PowerState.OFF}), tell=frozenset(), courtesy=1.0)
+PDU = Can(tell=frozenset({PowerState.OFF}))
+WAKE = Can(switch=frozenset({PowerState.ON}), tell=frozenset(), again=2.0, requests=100)
+POLITE = Can(switch=frozenset({PowerState.OFF}), tell=frozenset(), courtesy=20.0)

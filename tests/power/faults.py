@@ -1,6 +1,6 @@
 """The fault table: each row a real protocol peer that misbehaves, and what the service makes of it.
 
-bench/power_faults prints it in real time; test_faults.py runs it four times as quick.
+bench/power_faults prints it in real time; test_faults.py runs it eight times as quick.
 """
 
 from __future__ import annotations
@@ -23,28 +23,25 @@ from cuckoo_zfsiscsi.lab import certificate
 from cuckoo_zfsiscsi.lab.redfish import write_users
 from cuckoo_zfsiscsi.lab.wake import is_magic
 from cuckoo_zfsiscsi.power import Driver, ipmi, pdu, wol
-from cuckoo_zfsiscsi.service.report import State
+from tests.clocks import RealClock
 from tests.power.bmc import Bmc
+from tests.power.played import Pace, Played, follow
 from tests.power.plug import Plug
 from tests.power.redfish import FakeRedfish
 from tests.power.relay import Relay, every_third_lost, no_free_session
-from tests.power.stage import Other, Outcome, Pace, Played, act, follow, judge
+from tests.power.stage import Outcome, Stage
 
 MAC = "00:11:22:33:44:55"
 INTERVAL = 0.2
 """Seconds between two commands to one device."""
 
 
-class Set:
-    """The two hosts of one row, and what stands between them and the service."""
+class Peers(Stage):
+    """The two hosts of one row, and the real peers between them and the service."""
 
     def __init__(self, folder: Path, pace: Pace, undo: ExitStack) -> None:
-        self.folder, self.pace, self.undo = folder, pace, undo
-        self.one, self.other = Played("pc1", pace), Played("pc2", pace)
-        self.begin: Callable[[], object] = lambda: None
-        self.end: Callable[[], object] = lambda: None
-        self.count: Callable[[], int] = lambda: 0
-        self.secrets: list[str] = []
+        super().__init__(pace, RealClock())
+        self.folder, self.undo = folder, undo
 
     def redfish(self, *second: Driver) -> FakeRedfish:
         """Put a Redfish BMC in front of each host; return that of the first.
@@ -145,20 +142,20 @@ class Card:
                         self._host.switch(True)
 
 
-def timeout(stage: Set) -> None:
+def timeout(stage: Peers) -> None:
     bmc, _ = stage.ipmi()
     frozen = bmc.frozen()
     stage.begin, stage.end = frozen.__enter__, lambda: frozen.__exit__(None, None, None)
 
 
-def wrong_password(stage: Set) -> None:
+def wrong_password(stage: Peers) -> None:
     bmc = stage.redfish()
     users = bmc.folder / "users"
     stage.begin = lambda: write_users(users, "admin", "another")
     stage.end = lambda: write_users(users, "admin", bmc.password)
 
 
-def refused_session(stage: Set) -> None:
+def refused_session(stage: Peers) -> None:
     _, wire = stage.ipmi(relay=True)
     assert wire
 
@@ -169,13 +166,13 @@ def refused_session(stage: Set) -> None:
     stage.begin = begin
 
 
-def stays_on(stage: Set) -> None:
+def stays_on(stage: Peers) -> None:
     systems = stage.redfish().systems
     stage.begin = lambda: setattr(systems, "stays_on", True)
     stage.end = lambda: setattr(systems, "stays_on", False)
 
 
-def lies_of_off(stage: Set) -> None:
+def lies_of_off(stage: Peers) -> None:
     systems = stage.redfish().systems
 
     def begin() -> None:
@@ -187,7 +184,7 @@ def lies_of_off(stage: Set) -> None:
     stage.begin, stage.end = begin, end
 
 
-def lies_beside_a_plug(stage: Set) -> None:
+def lies_beside_a_plug(stage: Peers) -> None:
     """Do as before, but the host has a second way: power = redfish, pdu."""
     plug = Plug()
     stage.undo.enter_context(plug.serving())
@@ -203,13 +200,13 @@ def lies_beside_a_plug(stage: Set) -> None:
     stage.begin, stage.end = begin, end
 
 
-def stays_off(stage: Set) -> None:
+def stays_off(stage: Peers) -> None:
     systems = stage.redfish().systems
     stage.begin = lambda: setattr(systems, "stays_off", True)
     stage.end = lambda: setattr(systems, "stays_off", False)
 
 
-def crashes(stage: Set) -> None:
+def crashes(stage: Peers) -> None:
     """Answer one more request, and then none for 90 s."""
     bmc = stage.redfish()
     answered = bmc.answer
@@ -226,27 +223,27 @@ def crashes(stage: Set) -> None:
     stage.end = lambda: time.sleep(max(0.0, bmc.silent_until - time.monotonic()))
 
 
-def slow(stage: Set) -> None:
+def slow(stage: Peers) -> None:
     bmc = stage.redfish()
     stage.begin = lambda: setattr(bmc, "delay", 25 * stage.pace.scale)
     stage.end = lambda: setattr(bmc, "delay", 0.0)
 
 
-def rate_limited(stage: Set) -> None:
+def rate_limited(stage: Peers) -> None:
     """Refuse, with 429, a request within 2 s after the one before."""
     bmc = stage.redfish()
     stage.begin = lambda: setattr(bmc, "least_pause", 2 * stage.pace.scale)
     stage.end = lambda: setattr(bmc, "least_pause", 0.0)
 
 
-def lossy(stage: Set) -> None:
+def lossy(stage: Peers) -> None:
     _, wire = stage.ipmi(relay=True)
     assert wire
     stage.begin = lambda: setattr(wire, "pass_on", every_third_lost())
     stage.end = lambda: setattr(wire, "pass_on", lambda packet: packet)
 
 
-def wrong_certificate(stage: Set) -> None:
+def wrong_certificate(stage: Peers) -> None:
     bmc = stage.redfish()
     kept = [(bmc.folder / name).read_bytes() for name in ("cert", "key")]
     sent: list[int] = []
@@ -265,12 +262,12 @@ def wrong_certificate(stage: Set) -> None:
     stage.begin, stage.end = begin, end
 
 
-def http_500(stage: Set) -> None:
+def http_500(stage: Peers) -> None:
     bmc = stage.redfish()
     stage.begin = lambda: setattr(bmc, "status", [500, 500, 500])
 
 
-def wrong_outlet(stage: Set) -> None:
+def wrong_outlet(stage: Peers) -> None:
     """Let the configured outlet feed another machine."""
     plug, _ = stage.wake_and_plug()
     rightly = plug.effect
@@ -278,7 +275,7 @@ def wrong_outlet(stage: Set) -> None:
     stage.end = lambda: setattr(plug, "effect", rightly)
 
 
-def wake_lost(stage: Set) -> None:
+def wake_lost(stage: Peers) -> None:
     _, card = stage.wake_and_plug()
     stage.begin = lambda: setattr(card, "lose", card.heard + 3)
 
@@ -289,7 +286,7 @@ class Row:
 
     name: str
     peer: str
-    make: Callable[[Set], None]
+    make: Callable[[Peers], None]
     proved: bool
     """Whether the service masters it, before its deadline; else the host is quarantined."""
     says: str = ""
@@ -326,26 +323,8 @@ def play(row: Row, folder: Path, pace: Pace, secrets: list[str] | None = None) -
         secrets: the row's passwords are appended, for who looks for them elsewhere.
     """
     with ExitStack() as undo:
-        stage = Set(folder, pace, undo)
+        stage = Peers(folder, pace, undo)
         stage.secrets = [] if secrets is None else secrets
         row.make(stage)
-        for host in (stage.one, stage.other):
-            undo.callback(host.close)
-            if not host.wait(State.CLEAN, seconds=2 * pace.timeout + 20):
-                raise TimeoutError(f"{row.name}: {host.host.report()}")
-        if row.action == "off":
-            stage.one.run(pace.timeout + 20)
-        watch = Other(stage.other)
-        before = stage.count()
-        stage.begin()
-        watch.start()
-        outcome = act(stage.one, watch, row.action, pace)
-        outcome.requests = stage.count() - before
-        stage.end()
-        healed = time.monotonic()
-        up = State.RUNNING if row.action == "on" and outcome.said == "done" else State.CLEAN
-        if stage.one.wait(up, seconds=5 * pace.timeout + 30):
-            outcome.healed_s = time.monotonic() - healed
-        outcome.final = stage.one.host.report().state.value
-        judge(stage.one, outcome, stage.secrets)
-        return outcome
+        undo.callback(stage.close)
+        return stage.perform(row.action)

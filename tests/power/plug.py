@@ -6,7 +6,6 @@ import base64
 import http.server
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,14 +21,18 @@ class Plug:
         self.asked: list[str] = []
         self.status = 200
         self.delay = 0.0
+        self.before: Callable[[], object] = lambda: None
+        """What it does before it answers."""
+        self._off = threading.Event()
         self.nonsense = False
         self.password = ""
         self.effect: Callable[[int, bool], None] = lambda outlet, on: None
         self.port = 0
 
     def url(self, model: str = "shelly_gen2", user: str | None = None, **options: str) -> PowerUrl:
-        """Return the power URL of an outlet, 1 unless told otherwise."""
-        return PowerUrl(f"pdu+{model}", "127.0.0.1", user, self.port, {"outlet": "1", **options})
+        """Return the power URL of an outlet, 1 unless told otherwise; programs may start slowly."""
+        all_options = {"outlet": "1", "timeout": "99", **options}
+        return PowerUrl(f"pdu+{model}", "127.0.0.1", user, self.port, all_options)
 
     def switch(self, outlet: int, on: bool) -> None:
         self.outlets[outlet] = on
@@ -39,6 +42,7 @@ class Plug:
     def serving(self) -> Iterator[Plug]:
         """Switch the device itself on, for as long as the context lasts."""
         plug = self
+        plug._off.clear()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -67,7 +71,8 @@ class Plug:
                 return self.rfile.read(int(self.headers["Content-Length"]))
 
             def _answer(self, text: str) -> None:
-                time.sleep(plug.delay)
+                plug._off.wait(plug.delay)
+                plug.before()
                 given = self.headers.get("Authorization", "")
                 wanted = base64.b64encode(f"admin:{plug.password}".encode()).decode()
                 refused = plug.password and given != f"Basic {wanted}"
@@ -90,5 +95,6 @@ class Plug:
             try:
                 yield self
             finally:
+                plug._off.set()
                 server.shutdown()
                 thread.join()

@@ -57,6 +57,7 @@ class FakeRedfish:
         self.systems = Systems(systems)
         self.requests: list[tuple[float, str]] = []
         self.delay = 0.0
+        self._off = threading.Event()
         self.status: list[int] = []
         """HTTP statuses of the next answers."""
         self.body = b""
@@ -92,7 +93,7 @@ class FakeRedfish:
         if (wait := self.silent_until - time.monotonic()) > 0:
             time.sleep(wait)
             return []  # and the connection is lost
-        time.sleep(self.delay)
+        self._off.wait(self.delay)
         if early:
             start_response("429 Too Many Requests", [("Content-Type", "text/plain")])
             return [b"not so fast"]
@@ -130,6 +131,7 @@ class FakeRedfish:
     @contextlib.contextmanager
     def serving(self) -> Iterator[FakeRedfish]:
         """Switch the BMC itself on, for as long as the context lasts."""
+        self._off.clear()
         tls = None
         if self._tls:
             tls = self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -144,6 +146,7 @@ class FakeRedfish:
         try:
             yield self
         finally:
+            self._off.set()
             server.shutdown()
             thread.join()
             server.server_close()

@@ -14,6 +14,7 @@ from cuckoo_zfsiscsi.errors import PowerError
 from cuckoo_zfsiscsi.power import Driver, PowerState
 from cuckoo_zfsiscsi.power.agent import connect
 from tests.power.bmc import free_port
+from tests.waiting import HANG
 
 ON, OFF = PowerState.ON, PowerState.OFF
 
@@ -60,7 +61,7 @@ def driver(port: int, **options: str) -> Driver:
 )
 def test_asks_the_guest(agent: Any, platform: str, command: str) -> None:
     one = driver(agent.port, platform=platform, wait="3")
-    one.request(OFF, deadline=Deadline(5))
+    one.request(OFF, deadline=Deadline(HANG))
     form = {"command": [command], "async": ["1"], "shell": ["1"]}
     assert agent.seen == [("/execute", form)]
     assert one.can.courtesy == 3.0
@@ -70,14 +71,14 @@ def test_asks_the_guest(agent: Any, platform: str, command: str) -> None:
 def test_failures_are_told(agent: Any) -> None:
     agent.status = 500
     with pytest.raises(PowerError, match="HTTP 500"):
-        driver(agent.port).request(OFF, deadline=Deadline(5))
+        driver(agent.port).request(OFF, deadline=Deadline(HANG))
     with pytest.raises(PowerError, match="no connection"):
-        driver(free_port()).request(OFF, deadline=Deadline(5))
+        driver(free_port()).request(OFF, deadline=Deadline(HANG))
 
 
 def test_only_off_and_no_state(agent: Any) -> None:
     with pytest.raises(PowerError):
-        driver(agent.port).request(ON, deadline=Deadline(5))
+        driver(agent.port).request(ON, deadline=Deadline(HANG))
     with pytest.raises(PowerError):
-        driver(agent.port).query(deadline=Deadline(5))
+        driver(agent.port).query(deadline=Deadline(HANG))
     assert agent.seen == []

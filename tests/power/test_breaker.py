@@ -1,54 +1,45 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import PowerError, TransientPowerError
-from cuckoo_zfsiscsi.power import PowerState, breaker, manners
-from cuckoo_zfsiscsi.power.breaker import OPENS_AFTER, Breaker
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.power.breaker import OPENS_AFTER, PAUSES, Breaker
 from cuckoo_zfsiscsi.power.limit import Limiter
+from cuckoo_zfsiscsi.power.manners import BACK_OFF
 from cuckoo_zfsiscsi.power.proved import ProvedPower
+from tests.clocks import VirtualClock
 from tests.power.fakes import Outlet
 
-
-class Clock:
-    """What the breaker reads; it goes when a test says so."""
-
-    now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
+TO_OPEN = sum(BACK_OFF[: OPENS_AFTER - 1])
+"""Seconds in which a device that fails at once has failed so often that it is left in peace."""
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(breaker, "time", made)
-    return made
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker, "PAUSES", (2.0, 4.0))
-    monkeypatch.setattr(manners, "BACK_OFF", (0.01,))
-
-
-def test_opens_and_closes(clock: Clock) -> None:
-    one = Breaker()
+def test_opens_and_closes() -> None:
+    one, now = Breaker(), 100.0
     for _ in range(OPENS_AFTER - 1):
-        one.failed("silent")
-    assert one.wait == 0
-    one.failed("silent")
-    assert one.wait == 2.0
+        one.failed("silent", now)
+    assert one.wait(now) == 0
+    one.failed("silent", now)
+    assert one.wait(now) == PAUSES[0]
     assert (one.failures, one.last) == (OPENS_AFTER, "silent")
-    clock.now += 2.0
-    assert one.wait == 0
-    one.failed("silent")
-    assert one.wait == 4.0
+    now += PAUSES[0]
+    assert one.wait(now) == 0
+    one.failed("silent", now)
+    assert one.wait(now) == PAUSES[1]
     one.succeeded()
-    assert (one.wait, one.failures) == (0, 0)
+    assert (one.wait(now), one.failures) == (0, 0)
+
+
+def test_the_last_pause_stays() -> None:
+    one, now = Breaker(), 100.0
+    pauses = []
+    for _ in range(OPENS_AFTER + len(PAUSES)):
+        now += one.wait(now)
+        one.failed("silent", now)
+        pauses.append(one.wait(now))
+    assert pauses == [0.0] * (OPENS_AFTER - 1) + [*PAUSES, PAUSES[-1]]
 
 
 def dead() -> Outlet:
@@ -57,53 +48,51 @@ def dead() -> Outlet:
     return outlet
 
 
-@pytest.mark.usefixtures("clock")
-def test_a_dead_device_is_left_in_peace() -> None:
+def test_a_dead_device_is_left_in_peace(clock: VirtualClock) -> None:
     outlet, limiter = dead(), Limiter()
     one, other = (ProvedPower(outlet, limiter, interval=0.0, hurried=True) for _ in range(2))
-    with pytest.raises(PowerError, match=r"does not answer, asked 5 times in \d"):
-        one.off(deadline=Deadline(5))
+    with pytest.raises(PowerError, match=r"does not answer, asked 5 times in 15\.5 s"):
+        one.off(deadline=Deadline(60, clock=clock))
     assert len(outlet.asked) == OPENS_AFTER
     with pytest.raises(PowerError, match="failed 5 times in a row") as peace:
-        other.off(deadline=Deadline(5))
+        other.off(deadline=Deadline(60, clock=clock))
     assert not isinstance(peace.value, TransientPowerError)
     assert peace.value.fix
     assert len(outlet.asked) == OPENS_AFTER
 
 
-def test_one_try_when_the_pause_is_over(clock: Clock) -> None:
+def test_one_try_when_the_pause_is_over(clock: VirtualClock) -> None:
     outlet, limiter = dead(), Limiter()
     power = ProvedPower(outlet, limiter, interval=0.0, hurried=True)
     with pytest.raises(PowerError):
-        power.off(deadline=Deadline(5))
-    clock.now += 2.0
+        power.off(deadline=Deadline(60, clock=clock))
+    clock.sleep(PAUSES[0])
     with pytest.raises(PowerError):
-        power.off(deadline=Deadline(5))
+        power.off(deadline=Deadline(5, clock=clock))
     assert len(outlet.asked) == OPENS_AFTER + 1
-    clock.now += 4.0
+    clock.sleep(PAUSES[1])
     outlet.error = None
-    assert power.off(deadline=Deadline(5)).state is PowerState.OFF
+    assert power.off(deadline=Deadline(5, clock=clock)).state is PowerState.OFF
     assert limiter.breaker.failures == 0
 
 
-def test_who_has_no_other_way_waits_for_it() -> None:
+def test_who_has_no_other_way_waits_for_it(clock: VirtualClock) -> None:
     outlet, limiter = dead(), Limiter()
     power = ProvedPower(outlet, limiter, interval=0.0)
-    begin = time.monotonic()
+    begin = clock.monotonic()
     with pytest.raises(PowerError, match="does not answer, asked 5 times"):
-        power.off(deadline=Deadline(1))
+        power.off(deadline=Deadline(TO_OPEN + 9, clock=clock))
     with pytest.raises(PowerError, match="left in peace"):  # the pause outlasts the deadline
-        power.off(deadline=Deadline(0.05))
-    assert time.monotonic() - begin < 1.9
+        power.off(deadline=Deadline(0.5, clock=clock))
     outlet.error = None
-    power.off(deadline=Deadline(5))
-    assert time.monotonic() - begin > 1.9
+    power.off(deadline=Deadline(60, clock=clock))
+    assert clock.monotonic() - begin == TO_OPEN + PAUSES[0]
 
 
-def test_a_no_is_no_failure_of_the_device() -> None:
+def test_a_no_is_no_failure_of_the_device(clock: VirtualClock) -> None:
     outlet, limiter = Outlet(), Limiter()
     outlet.error = PowerError("wrong password")
     for _ in range(OPENS_AFTER + 1):
         with pytest.raises(PowerError, match="wrong password"):
-            ProvedPower(outlet, limiter, interval=0.0).off(deadline=Deadline(5))
-    assert limiter.breaker.wait == 0
+            ProvedPower(outlet, limiter, interval=0.0).off(deadline=Deadline(5, clock=clock))
+    assert limiter.breaker.wait(clock.monotonic()) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -19,6 +18,7 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.power import Driver, PowerState
 from cuckoo_zfsiscsi.power.command import Command, connect
+from tests.waiting import HANG
 
 RELAY = """\
 #!/bin/sh
@@ -26,7 +26,7 @@ RELAY = """\
 cd "$(dirname "$0")"
 echo "$@" >>asked
 env | grep ^ZFSISCSI_ | sort >environment
-[ -e slow ] && sleep 60
+[ -e slow ] && sleep 600
 [ -e fail ] && { echo "board on fire, password $ZFSISCSI_PASSWORD" >&2; exit "$(cat fail)"; }
 case "$2" in
 status) cat state ;;
@@ -52,23 +52,23 @@ def driver(relay: Path, **options: str) -> Command:
 
 def test_switches_and_tells(relay: Path) -> None:
     one: Driver = driver(relay, args="'board 2'")
-    assert one.query(deadline=Deadline(10)) is PowerState.OFF
-    one.request(PowerState.ON, deadline=Deadline(10))
-    assert one.query(deadline=Deadline(10)) is PowerState.ON
+    assert one.query(deadline=Deadline(HANG)) is PowerState.OFF
+    one.request(PowerState.ON, deadline=Deadline(HANG))
+    assert one.query(deadline=Deadline(HANG)) is PowerState.ON
     asked = (relay.parent / "asked").read_text().splitlines()
     assert asked == ["board 2 status", "board 2 on", "board 2 status"]
 
 
 def test_environment(relay: Path) -> None:
     one = driver(relay, args="2", label="pc1", mac="00:11:22:33:44:55", ip="10.99.0.11")
-    one.request(PowerState.ON, deadline=Deadline(10))
+    one.request(PowerState.ON, deadline=Deadline(HANG))
     assert (relay.parent / "environment").read_text().splitlines() == [
         "ZFSISCSI_ACTION=on",
         "ZFSISCSI_IP=10.99.0.11",
         "ZFSISCSI_LABEL=pc1",
         "ZFSISCSI_MAC=00:11:22:33:44:55",
         "ZFSISCSI_PASSWORD=s3cret",
-        "ZFSISCSI_TIMEOUT=10",
+        f"ZFSISCSI_TIMEOUT={HANG:.0f}",
     ]
 
 
@@ -76,7 +76,7 @@ def test_environment(relay: Path) -> None:
 def test_exit_codes(relay: Path, code: str, kind: type[PowerError]) -> None:
     (relay.parent / "fail").write_text(code)
     with pytest.raises(PowerError, match=rf"ended with {code} and said 'board on fire") as failed:
-        driver(relay, args="2").request(PowerState.OFF, deadline=Deadline(10))
+        driver(relay, args="2").request(PowerState.OFF, deadline=Deadline(HANG))
     assert type(failed.value) is kind
     assert "s3cret" not in str(failed.value)
     assert f"{relay} 2 off" in failed.value.fix
@@ -86,20 +86,18 @@ def test_exit_codes(relay: Path, code: str, kind: type[PowerError]) -> None:
 def test_unknown_answer_is_never_off(relay: Path, said: str) -> None:
     (relay.parent / "state").write_text(said)
     with pytest.raises(PowerError, match="it must print on or off"):
-        driver(relay, args="2").query(deadline=Deadline(10))
+        driver(relay, args="2").query(deadline=Deadline(HANG))
 
 
 def test_killed_at_the_deadline(relay: Path) -> None:
     (relay.parent / "slow").touch()
-    begin = time.monotonic()
     with pytest.raises(DeadlineExceededError):
         driver(relay, args="2").query(deadline=Deadline(0.5))
-    assert time.monotonic() - begin < 10
 
 
 def test_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(PowerError, match=r"can't run .*No such file") as missing:
-        driver(tmp_path / "nothing").query(deadline=Deadline(5))
+        driver(tmp_path / "nothing").query(deadline=Deadline(HANG))
     assert "chmod" in missing.value.fix
 
 

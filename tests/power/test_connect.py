@@ -13,6 +13,7 @@ from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.power import ipmi as ipmi_module
 from cuckoo_zfsiscsi.power.connect import find_driver, make_power
 from tests.power.bmc import Bmc
+from tests.waiting import HANG
 
 
 def host_config(bmc: Bmc, folder: Path, password: str) -> HostConfig:
@@ -30,7 +31,7 @@ def host_config(bmc: Bmc, folder: Path, password: str) -> HostConfig:
             "snapshot": "win10",
             "mac": "00:11:22:33:44:55",
             "firmware": "bios",
-            "power": str(bmc.url()),
+            "power": str(bmc.url(timeout="60")),
             "power_signs": "off",
             "power_password_file": secret,
         }
@@ -39,9 +40,9 @@ def host_config(bmc: Bmc, folder: Path, password: str) -> HostConfig:
 
 def test_power_of_a_configured_host(bmc: Bmc, tmp_path: Path) -> None:
     power = make_power(host_config(bmc, tmp_path, bmc.password))
-    power.on(deadline=Deadline(20))
+    power.on(deadline=Deadline(HANG))
     assert bmc.power == "1"
-    assert power.status(deadline=Deadline(20)) is PowerState.ON
+    assert power.status(deadline=Deadline(HANG)) is PowerState.ON
 
 
 def test_every_scheme_has_a_driver() -> None:
@@ -76,9 +77,9 @@ def test_devices_that_are_used_together(bmc: Bmc, tmp_path: Path) -> None:
     relay.chmod(0o755)
     (tmp_path / "state").write_text("on\n")
     host = host_config(bmc, tmp_path, bmc.password)
-    both = parse_ways(f"{bmc.url()} and command://{relay}")
+    both = parse_ways(f"{bmc.url(timeout='60')} and command://{relay}")
     power = make_power(host.model_copy(update={"power": both}))
-    assert power.status(deadline=Deadline(10)) is PowerState.ON
-    proof = power.off(deadline=Deadline(20))
+    assert power.status(deadline=Deadline(HANG)) is PowerState.ON
+    proof = power.off(deadline=Deadline(HANG))
     assert proof.peer == f"ipmi://127.0.0.1:{bmc.port} and command://{relay}"
     assert (bmc.power, (tmp_path / "state").read_text()) == ("0", "off\n")

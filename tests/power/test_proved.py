@@ -1,10 +1,12 @@
-"""Proof, repetition and rate limit, around the real driver of a real BMC."""
+"""Proof, repetition and rate limit. Where a BMC is asked it is a real one, by its real driver.
+
+Pauses go by a clock that stands still while ipmitool runs: only what the discipline itself waits
+for takes time here.
+"""
 
 from __future__ import annotations
 
-import threading
-import time
-from itertools import pairwise
+from functools import partial
 
 import pytest
 
@@ -18,184 +20,162 @@ from cuckoo_zfsiscsi.errors import (
 from cuckoo_zfsiscsi.power import Can, Power, PowerState
 from cuckoo_zfsiscsi.power.limit import Limiter, limiter_for
 from cuckoo_zfsiscsi.power.proved import ProvedPower
+from tests.clocks import VirtualClock
 from tests.power.bmc import Bmc
+from tests.power.fakes import Outlet, later, proved
 
 
-def power_of(bmc: Bmc, interval: float = 0.0, repeat_after: float = 10.0) -> ProvedPower:
-    driver = bmc.driver()
-    return ProvedPower(
-        driver, limiter_for(driver.peer), interval=interval, repeat_after=repeat_after
-    )
+def power_of(bmc: Bmc, interval: float = 0.0, **options: str) -> ProvedPower:
+    driver = bmc.driver(**options)
+    return ProvedPower(driver, limiter_for(driver.peer), interval=interval)
 
 
-def test_on_and_off(bmc: Bmc) -> None:
+def test_on_and_off(bmc: Bmc, clock: VirtualClock) -> None:
     power: Power = power_of(bmc)
-    power.on(deadline=Deadline(10))
+    power.on(deadline=Deadline(10, clock=clock))
     assert bmc.power == "1"
-    assert power.status(deadline=Deadline(10)) is PowerState.ON
-    power.off(deadline=Deadline(10))
+    assert power.status(deadline=Deadline(10, clock=clock)) is PowerState.ON
+    power.off(deadline=Deadline(10, clock=clock))
     assert bmc.power == "0"
-    assert power.status(deadline=Deadline(10)) is PowerState.OFF
+    assert power.status(deadline=Deadline(10, clock=clock)) is PowerState.OFF
 
 
-def test_off_is_asked_for_even_when_it_is_off(bmc: Bmc) -> None:
-    power_of(bmc).off(deadline=Deadline(10))
+def test_off_is_asked_for_even_when_it_is_off(bmc: Bmc, clock: VirtualClock) -> None:
+    power_of(bmc).off(deadline=Deadline(10, clock=clock))
     assert [what for _, what in bmc.commands()] == ["set power 0", "get power"]
 
 
-def test_says_off_and_stays_on(bmc: Bmc) -> None:
+def test_says_off_and_stays_on(bmc: Bmc, clock: VirtualClock) -> None:
     bmc.power = "1"
     bmc.fault("stays_on")
-    begin = time.monotonic()
+    begin = clock.monotonic()
     with pytest.raises(
-        PowerError, match=r"says it switched off but is still on after \d+\.\d s"
+        PowerError, match=r"says it switched off but is still on after 60\.0 s"
     ) as lie:
-        power_of(bmc, repeat_after=0.5).off(deadline=Deadline(3))
-    assert 2.9 < time.monotonic() - begin < 20
+        power_of(bmc, interval=5.0).off(deadline=Deadline(60, clock=clock))
+    assert clock.monotonic() - begin == 60.0
     assert f"ipmi://127.0.0.1:{bmc.port}" in lie.value.what
     assert lie.value.fix
     assert bmc.asked("set power 0") == Can().requests
     assert bmc.asked("get power") > Can().requests
 
 
-def test_request_without_effect_is_repeated(bmc: Bmc) -> None:
+def test_request_without_effect_is_repeated(bmc: Bmc, clock: VirtualClock) -> None:
     bmc.power = "1"
     bmc.fault("deaf")
-    power_of(bmc, repeat_after=0.5).off(deadline=Deadline(10))
+    proof = power_of(bmc, interval=5.0).off(deadline=Deadline(60, clock=clock))
     assert bmc.power == "0"
-    assert bmc.asked("set power 0") == 2
+    assert bmc.asked("set power 0") == proof.requests == 2
+    # Asked for at 0 s, looked at after 5 and 10 s, asked for again after 15 s, proved after 20 s.
+    assert proof.seconds == 20.0
 
 
-def test_bmc_that_comes_back_is_asked_again(bmc: Bmc) -> None:
+def test_request_without_effect_is_repeated_when_it_is_due(clock: VirtualClock) -> None:
+    outlet = Outlet(Can(again=4.0, requests=3))
+    outlet.state, outlet.stuck = PowerState.ON, True
+    with pytest.raises(PowerError, match="is still on"):
+        proved(outlet).off(deadline=Deadline(60, clock=clock))
+    asked = [at for what, at in zip(outlet.asked, outlet.asked_at, strict=True) if what == "off"]
+    assert [at - asked[0] for at in asked] == pytest.approx([0.0, 4.0, 8.0], abs=0.4)
+
+
+def test_bmc_that_comes_back_is_asked_again(bmc: Bmc, clock: VirtualClock) -> None:
     bmc.stop()
-    timer = threading.Timer(3.0, bmc.start)
-    timer.start()
-    power_of(bmc).on(deadline=Deadline(30))
-    timer.join()
+    later(clock, 1.0, bmc.start)
+    proof = power_of(bmc, timeout="2").on(deadline=Deadline(30, clock=clock))
     assert bmc.power == "1"
+    assert proof.seconds >= 1.5  # asked after 0, 0.5 and 1.5 s
 
 
-def test_bmc_that_does_not_come_back(bmc: Bmc) -> None:
-    bmc.stop()
-    begin = time.monotonic()
-    with pytest.raises(PowerError, match=r"does not answer, asked \d times in 6\.\d s") as silent:
-        power_of(bmc).off(deadline=Deadline(6))
-    assert time.monotonic() - begin < 10
+def test_bmc_that_does_not_come_back(clock: VirtualClock) -> None:
+    bmc = Outlet()
+    bmc.error = TransientPowerError("it does not answer")
+    begin = clock.monotonic()
+    with pytest.raises(PowerError, match=r"does not answer, asked 4 times in 6\.0 s") as silent:
+        proved(bmc).off(deadline=Deadline(6, clock=clock))
+    assert clock.monotonic() - begin == 6.0
     assert not isinstance(silent.value, TransientPowerError)
 
 
-def test_state_that_cannot_be_read_is_not_claimed(bmc: Bmc) -> None:
+def test_state_that_cannot_be_read_is_not_claimed(bmc: Bmc, clock: VirtualClock) -> None:
     """The BMC took the request and died: neither on nor off is known."""
     bmc.power = "1"
-    power = power_of(bmc, interval=1.0)
-
-    def die() -> None:
-        while not bmc.asked("set power 0"):
-            time.sleep(0.01)
-        time.sleep(0.3)
-        bmc.stop()
-
-    thread = threading.Thread(target=die)
-    thread.start()
-    with pytest.raises((PowerError, DeadlineExceededError)) as unknown:
-        power.off(deadline=Deadline(5))
-    thread.join()
+    later(clock, 0.5, bmc.stop)
+    with pytest.raises(PowerError, match="does not answer") as unknown:
+        power_of(bmc, interval=1.0, timeout="3").off(deadline=Deadline(2, clock=clock))
+    assert bmc.asked("set power 0")
     assert "still" not in str(unknown.value)
 
 
-def test_wrong_password_is_tried_once(bmc: Bmc) -> None:
+def test_wrong_password_is_tried_once(bmc: Bmc, clock: VirtualClock) -> None:
     driver = bmc.driver(password="wrong")
-    begin = time.monotonic()
+    begin = clock.monotonic()
     with pytest.raises(PowerError, match="refuses the user or the password"):
-        ProvedPower(driver, Limiter(), interval=5.0).off(deadline=Deadline(20))
-    assert time.monotonic() - begin < 5
+        ProvedPower(driver, Limiter(), interval=5.0).off(deadline=Deadline(20, clock=clock))
+    assert clock.monotonic() == begin
 
 
-def test_unknown_answer_is_never_off(bmc: Bmc) -> None:
+def test_unknown_answer_is_never_off(bmc: Bmc, clock: VirtualClock) -> None:
     bmc.fault("crash")
     with pytest.raises(PowerError, match="Unspecified error"):
-        power_of(bmc).off(deadline=Deadline(10))
+        power_of(bmc).off(deadline=Deadline(10, clock=clock))
 
 
-def test_cancelled_while_watching(bmc: Bmc) -> None:
+def test_cancelled_while_watching(bmc: Bmc, clock: VirtualClock) -> None:
     bmc.power = "1"
     bmc.fault("stays_on")
-    cancel = Cancel()
-    at: list[float] = []
-
-    def end() -> None:
-        at.append(time.monotonic())
-        cancel.set("stop")
-
-    timer = threading.Timer(1.0, end)
-    timer.start()
+    cancel, begin = Cancel(clock), clock.monotonic()
+    later(clock, 12.0, lambda: cancel.set("stop"))
     with pytest.raises(CancelledError):
-        power_of(bmc, interval=0.5).off(deadline=Deadline(20, cancel))
-    assert time.monotonic() - at[0] < 5
-    timer.join()
+        power_of(bmc, interval=5.0).off(deadline=Deadline(60, cancel))
+    assert clock.monotonic() - begin == 12.0
 
 
-def test_two_hosts_on_one_bmc_share_its_pace(bmc: Bmc) -> None:
-    hosts = [power_of(bmc, interval=0.5), power_of(bmc, interval=0.5)]
-    threads = [
-        threading.Thread(target=host.on, kwargs={"deadline": Deadline(20)}) for host in hosts
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    times = [at for at, _ in bmc.commands()]
-    assert bmc.asked("set power 1") == 2
-    assert bmc.asked("get power") == 2
-    assert all(later - earlier >= 0.5 for earlier, later in pairwise(times))
+def test_two_hosts_on_one_bmc_share_its_pace(clock: VirtualClock) -> None:
+    bmc, limiter = Outlet(), Limiter()
+    hosts = [ProvedPower(bmc, limiter, interval=1.0) for _ in range(2)]
+    calls = [clock.call(partial(host.on, deadline=Deadline(20, clock=clock))) for host in hosts]
+    begin = clock.monotonic()
+    for call in calls:
+        clock.result(call)
+    assert sorted(bmc.asked) == ["on", "on", "status", "status"]
+    assert [at - begin for at in bmc.asked_at] == pytest.approx([0.0, 1.0, 2.0, 3.0])
 
 
-def test_dead_bmc_delays_no_other(bmc: Bmc, other_bmc: Bmc) -> None:
-    errors: list[BaseException] = []
-
-    def cut() -> None:
-        try:
-            power_of(bmc).off(deadline=Deadline(8))
-        except PowerError as error:
-            errors.append(error)
-
+def test_dead_bmc_delays_no_other(bmc: Bmc, other_bmc: Bmc, clock: VirtualClock) -> None:
     with bmc.frozen():
-        thread = threading.Thread(target=cut)
-        thread.start()
-        time.sleep(0.3)
-        begin = time.monotonic()
-        power_of(other_bmc).on(deadline=Deadline(10))
-        assert time.monotonic() - begin < 7
-        assert thread.is_alive()
-        thread.join()
+        dead = clock.call(lambda: power_of(bmc, timeout="1").off(deadline=Deadline(2, clock=clock)))
+        clock.sleep(0.25)  # it has been asked, and is to be asked again
+        begin = clock.monotonic()
+        power_of(other_bmc).on(deadline=Deadline(10, clock=clock))
+        assert clock.monotonic() == begin
+        assert not dead.done()
+        with pytest.raises(PowerError):
+            clock.result(dead)
     assert other_bmc.power == "1"
-    assert len(errors) == 1
 
 
-def test_waiter_behind_a_dead_bmc_can_be_cancelled(bmc: Bmc) -> None:
-    first, second = power_of(bmc), power_of(bmc)
-    cancel = Cancel()
-
-    def hold() -> None:
-        with pytest.raises((PowerError, DeadlineExceededError)):
-            first.off(deadline=Deadline(6))
-
-    with bmc.frozen():
-        thread = threading.Thread(target=hold)
-        thread.start()
-        time.sleep(0.2)
-        threading.Timer(0.3, cancel.set, ("stop",)).start()
-        begin = time.monotonic()
-        with pytest.raises(CancelledError):
-            second.status(deadline=Deadline(20, cancel))
-        assert time.monotonic() - begin < 5
-        thread.join()
+def test_waiter_behind_a_dead_bmc_can_be_cancelled(clock: VirtualClock) -> None:
+    bmc, limiter, cancel = Outlet(), Limiter(), Cancel(clock)
+    bmc.fault = lambda deadline: deadline.sleep(60.0, "an answer")
+    first, second = (ProvedPower(bmc, limiter, interval=0.0) for _ in range(2))
+    holds = clock.call(lambda: first.off(deadline=Deadline(50, clock=clock)))
+    clock.sleep(1.0)
+    later(clock, 3.0, lambda: cancel.set("stop"))
+    begin = clock.monotonic()
+    with pytest.raises(CancelledError):
+        second.status(deadline=Deadline(20, cancel))
+    assert clock.monotonic() - begin == 3.0
+    assert bmc.asked == ["off"]
+    with pytest.raises(DeadlineExceededError, match="no answer, it took longer than 50"):
+        clock.result(holds)
+    assert clock.monotonic() - begin == 49.0
 
 
-def test_aimed_at_the_network_before_each_power_on(bmc: Bmc) -> None:
+def test_aimed_at_the_network_before_each_power_on(bmc: Bmc, clock: VirtualClock) -> None:
     driver = bmc.driver(boot="network")
     power = ProvedPower(driver, limiter_for(driver.peer), interval=0.0)
-    power.on(deadline=Deadline(10))
-    power.off(deadline=Deadline(10))
+    power.on(deadline=Deadline(10, clock=clock))
+    power.off(deadline=Deadline(10, clock=clock))
     switched = [what for _, what in bmc.commands() if what.startswith("set")]
     assert switched == ["set boot pxe", "set power 1", "set power 0"]

@@ -14,6 +14,7 @@ from cuckoo_zfsiscsi.errors import ConfigError, PowerError
 from cuckoo_zfsiscsi.power import Driver, PowerState
 from cuckoo_zfsiscsi.power.wol import connect
 from tests.netboot.network import Network, inside, make_network
+from tests.waiting import HANG
 
 MAC = "00:11:22:33:44:55"
 MAGIC = bytes.fromhex("ff" * 6 + "001122334455" * 16)
@@ -34,9 +35,9 @@ def caught(net: Network, url: str) -> bytes:
         wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL))
     with wire:
         wire.bind(("nic0", ALL))
-        wire.settimeout(3)
+        wire.settimeout(HANG)
         with inside(net.server):
-            driver.request(PowerState.ON, deadline=Deadline(5))
+            driver.request(PowerState.ON, deadline=Deadline(HANG))
         while MAGIC not in (frame := wire.recv(2048)):
             pass
         return frame
@@ -69,15 +70,15 @@ def test_only_on_and_no_state() -> None:
     driver = connect(PowerUrl.parse(f"wol:?mac={MAC}"), None)
     assert driver.can.switch == {PowerState.ON}
     with pytest.raises(PowerError, match="only wakes"):
-        driver.request(PowerState.OFF, deadline=Deadline(5))
+        driver.request(PowerState.OFF, deadline=Deadline(HANG))
     with pytest.raises(PowerError, match="no state"):
-        driver.query(deadline=Deadline(5))
+        driver.query(deadline=Deadline(HANG))
 
 
 def test_can_not_be_sent(net: Network) -> None:
     driver = connect(PowerUrl.parse(f"wol://none0?mac={MAC}&raw=yes"), None)
     with inside(net.server), pytest.raises(PowerError, match="can't be sent: No such device") as no:
-        driver.request(PowerState.ON, deadline=Deadline(5))
+        driver.request(PowerState.ON, deadline=Deadline(HANG))
     assert no.value.fix
 
 
