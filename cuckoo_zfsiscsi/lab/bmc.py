@@ -10,18 +10,16 @@ from pathlib import Path
 from types import TracebackType
 
 import cuckoo_zfsiscsi
-from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import network as net
-from cuckoo_zfsiscsi.lab.command import into, run
+from cuckoo_zfsiscsi.lab.command import HANG, run
+from cuckoo_zfsiscsi.lab.logged import Logged
 from cuckoo_zfsiscsi.lab.machine import Machine
 
 PORT = 623
 CIPHER = 3
 """ipmi_sim has no cipher suite 17, the default of ipmitool."""
-START = 20.0
-"""Seconds within which it must answer."""
 
 LAN = """\
 name "{name}"
@@ -77,11 +75,12 @@ class Bmc:
         self.folder = machine.state / "bmc"
         argv = ["ipmi_sim", "-n", "-c", str(self.folder / "lan.conf")]
         argv += ["-f", str(self.folder / "emu"), "-s", str(self.folder)]
-        self._daemon = Daemon(
-            into(self.folder / "log", [*network.prefix, *argv]),
+        self._daemon = Logged(
+            [*network.prefix, *argv],
+            self.folder / "log",
             self.folder / "pid",
-            error=LabError,
-            fix=f"apt-get install openipmi; see {self.folder / 'log'}",
+            name="ipmi_sim",
+            install="apt-get install openipmi",
         )
 
     @property
@@ -125,7 +124,7 @@ class Bmc:
             )
         )
         (self.folder / "emu").write_text(EMU)
-        self._daemon.start(Deadline(START), self._answers)
+        self._daemon.start(Deadline(HANG), self._answers)
 
     def stop(self) -> None:
         """End it. The host stays as it is."""
@@ -140,7 +139,7 @@ class Bmc:
     ) -> None:
         self.stop()
 
-    def ipmitool(self, *command: str, timeout: float = 20.0) -> str:
+    def ipmitool(self, *command: str, timeout: float = HANG) -> str:
         """Ask it as a user would; return what ipmitool printed.
 
         Raises:
@@ -153,6 +152,6 @@ class Bmc:
 
     def _answers(self) -> bool:
         try:
-            return "System" in self.ipmitool("-N", "1", "-R", "1", "mc", "guid", timeout=5.0)
+            return "System" in self.ipmitool("-N", "1", "-R", "1", "mc", "guid", timeout=20.0)
         except LabError:
             return False

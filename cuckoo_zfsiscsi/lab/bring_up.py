@@ -20,13 +20,15 @@ from types import TracebackType
 from typing import Literal
 
 from cuckoo_zfsiscsi.errors import LabError
-from cuckoo_zfsiscsi.lab import conf, devices, qemu
+from cuckoo_zfsiscsi.lab import conf, devices, failure, qemu
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.appliance.server import ApplianceServer
 from cuckoo_zfsiscsi.lab.cape_standin import Machinery, load_plugin
+from cuckoo_zfsiscsi.lab.command import last_words
 from cuckoo_zfsiscsi.lab.rom import PlainRom
 from cuckoo_zfsiscsi.lab.server import LocalServer, Say, Server, make_client
 from cuckoo_zfsiscsi.lab.way import DEFAULT, Way
+from cuckoo_zfsiscsi.lab.wire import Wire
 
 FOLDER = Path("/var/tmp")  # noqa: S108 - a folder with a random name is made in it
 """Not /tmp, which may be memory: three sparse disks of 400 MB."""
@@ -100,6 +102,7 @@ class Lab:
             for number, machine in enumerate(self.machines, 1)
         ]
         self._roms = [PlainRom(machine, self.network) for machine in self.machines]
+        self._wire = Wire(self.network, self.at)
         make = LocalServer if store == "file" else ApplianceServer
         self.server: Server = make(self.at, self.network)
 
@@ -112,6 +115,7 @@ class Lab:
         self.server.prepare(self._say)
         self._say("network")
         self.network.up()
+        self._wire.start()
         self._say("power device")
         for device in self.devices:
             device.start()
@@ -129,7 +133,7 @@ class Lab:
         )
         self.server.up(self.image, render, self._password, self._say)
         self.client = make_client(self.at)  # with a token, if there is one by now
-        self.plugin = load_plugin(self.conf)
+        self.plugin = load_plugin(self.conf, conf.CAPE_TIMEOUTS)
         self._undo.callback(self.plugin.shutdown)
         self.plugin.initialize()
 
@@ -137,6 +141,25 @@ class Lab:
         """Let it live on when this process ends; remove() ends it then."""
         self._undo.pop_all()
         _claim(self.at, 0)
+
+    def seen(self) -> str:
+        """Return what there is to see just now, in a line: for a message about a wait in vain."""
+        logs = [(f"{one.state.name}'s console", one.console) for one in self.machines]
+        logs += [(log.name, log) for log in self.server.logs]
+        return "; ".join(f"{name}: {last_words(log)}" for name, log in logs)
+
+    def keep_evidence(self, why: str) -> str:
+        """Keep what a failure can be understood from, before anything is taken down; say where.
+
+        Args:
+            why: what failed.
+
+        Returns:
+            The sentence that was said: it names the folder, or why there is none.
+        """
+        kept = failure.keep(self.at, why)
+        self._say(kept)
+        return kept
 
     def down(self) -> None:
         """End and remove everything, also when only half of it was made. May be called again."""
@@ -151,21 +174,32 @@ class Lab:
                 machine.off()
             for rom in self._roms:
                 rom.stop()
+            self._wire.stop()
         finally:
             remove(self.at)
 
     def __enter__(self) -> Lab:
         try:
             self.up()
-        except BaseException:
-            self.down()
+        except BaseException as error:
+            self._fail(error)
             raise
         return self
 
     def __exit__(
-        self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
+        self, _t: type[BaseException] | None, error: BaseException | None, _b: TracebackType | None
     ) -> None:
-        self.down()
+        if error is None:
+            self.down()
+        else:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Keep what is to be seen of an error, and take everything down whatever comes of that."""
+        try:
+            failure.note(error, self.keep_evidence(f"{type(error).__name__}: {error}"))
+        finally:
+            self.down()
 
 
 def remove(at: Path) -> None:

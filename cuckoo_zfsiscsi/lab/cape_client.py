@@ -11,12 +11,13 @@ import requests
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.lab.command import HANG
 from cuckoo_zfsiscsi.lab.network import Network
 from cuckoo_zfsiscsi.lab.real_cape import WEB_PORT, RealCape
 from cuckoo_zfsiscsi.lab.watch import inside
 
 URL = f"http://127.0.0.1:{WEB_PORT}"
-TIMEOUT = 60.0
+TIMEOUT = HANG
 """Seconds for one answer of CAPE's web server."""
 PAUSE = 1.0
 ENDED = ("reported", "failed_analysis", "failed_processing", "failed_reporting")

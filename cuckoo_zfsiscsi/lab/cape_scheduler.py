@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock, Thread
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.lab.cape_database import Database, Machine
 from cuckoo_zfsiscsi.lab.cape_standin import (
@@ -52,6 +52,7 @@ class Scheduler:
         startups: max_vmstartup_count of cuckoo.conf: starts at a time.
         turn: seconds between two turns.
         is_multi: `machinery = multi`, where of the plugin's failure methods none is called.
+        clock: that it goes by; that of the plugin.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Scheduler:
         startups: int = 5,
         turn: float = TURN,
         is_multi: bool = False,
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
         self.machinery = machinery
         self.db: Database = machinery.db
         self.longest_turn = 0.0
@@ -76,7 +79,7 @@ class Scheduler:
         # MultiMachinery hands on start, stop and _status only: the rest is the base class's.
         self._failures: Any = Machinery if is_multi else type(machinery)
         self._began: dict[int, tuple[float, Machine]] = {}
-        self._threads: list[threading.Thread] = []
+        self._threads: list[Thread] = []
         self._handler = _ErrorHandler(self.db)
 
     def submit(self, machine: str | None = None) -> int:
@@ -111,16 +114,16 @@ class Scheduler:
             DeadlineExceededError, CancelledError: as Deadline.check().
         """
         while self._is_busy():
-            began = time.monotonic()
+            began = self._clock.monotonic()
             worked = self.turn()
-            self.longest_turn = max(self.longest_turn, time.monotonic() - began)
+            self.longest_turn = max(self.longest_turn, self._clock.monotonic() - began)
             if not worked:
                 deadline.sleep(self._turn, "the tasks")
 
     def turn(self) -> bool:
         """Do one round of the main thread; return whether a task was begun."""
         for task, (began, machine) in list(self._began.items()):
-            if time.monotonic() - began > self._stuck_after:
+            if self._clock.monotonic() - began > self._stuck_after:
                 try:
                     with self.db.session.begin():
                         self.machinery.stop(machine.label)
@@ -158,10 +161,8 @@ class Scheduler:
             "WHERE id = ?", machine.label, task,
         )  # fmt: skip
         self.db.lock_machine(machine)
-        self._began[task] = (time.monotonic(), machine)
-        thread = threading.Thread(
-            target=self._work, args=(task, machine), name=f"task-{task}", daemon=True
-        )
+        self._began[task] = (self._clock.monotonic(), machine)
+        thread = self._clock.thread(lambda: self._work(task, machine), f"task-{task}")
         self._threads.append(thread)
 
     def _work(self, task: int, machine: Machine) -> None:

@@ -18,6 +18,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import cuckoo_zfsiscsi.cape
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.lab.cape_database import Database, Machine
 
 TIMEOUTS: dict[str, Any] = {"default": 200, "critical": 60, "vm_state": 300, "stuck_seconds": 100}
@@ -182,12 +183,15 @@ class Machinery:
         raise NotImplementedError
 
 
-def load_plugin(conf_path: Path, timeouts: Mapping[str, Any] = TIMEOUTS) -> Machinery:
+def load_plugin(
+    conf_path: Path, timeouts: Mapping[str, Any] = TIMEOUTS, clock: Clock = SYSTEM
+) -> Machinery:
     """Load the machinery plugin as CAPE does, through its shim; return the one instance.
 
     Args:
         conf_path: zfsiscsi.conf.
         timeouts: [timeouts] of cuckoo.conf.
+        clock: that the plugin's waits go by.
     """
     base = type("Machinery", (Machinery,), {"conf_path": conf_path})
     cuckoo = SimpleNamespace(timeouts=Dictionary(timeouts))
@@ -195,12 +199,13 @@ def load_plugin(conf_path: Path, timeouts: Mapping[str, Any] = TIMEOUTS) -> Mach
     with _loading, _cape_modules(base, cuckoo):
         sys.modules[f"{cuckoo_zfsiscsi.cape.__name__}.machinery"] = _load(folder / "machinery.py")
         shim = _load(folder / "shim.py")
+    plugin: Any
     (plugin,) = (
         value
         for value in vars(shim).values()
         if isinstance(value, type) and issubclass(value, base) and value is not base
     )
-    machinery = plugin()
+    machinery = plugin(clock)
     if not isinstance(machinery, Machinery):  # pragma: no cover - for the type checker
         raise TypeError(plugin)
     return machinery

@@ -12,9 +12,8 @@ from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import network as net
+from cuckoo_zfsiscsi.lab.command import HANG
 
-START = 10.0
-"""Seconds within which tcpdump must listen."""
 LENGTH = 700
 """Bytes kept of each packet: more than DHCP needs."""
 DHCP = ("", "discover", "offer", "request", "decline", "ack", "nak", "release", "inform")
@@ -66,7 +65,7 @@ class Capture:
         )  # fmt: skip
 
     def __enter__(self) -> Capture:
-        self._daemon.start(Deadline(START), lambda: "listening on" in " ".join(self._said))
+        self._daemon.start(Deadline(HANG), lambda: "listening on" in " ".join(self._said))
         return self
 
     def __exit__(

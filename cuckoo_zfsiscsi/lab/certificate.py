@@ -6,7 +6,7 @@ import hashlib
 import ssl
 from pathlib import Path
 
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
 
 DAYS = "30"
 
@@ -25,5 +25,5 @@ def make(folder: Path, name: str) -> str:
     key.touch(0o600)
     argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     argv += ["-nodes", "-days", DAYS, "-subj", "/CN=bmc", "-addext", f"subjectAltName={name}"]
-    run([*argv, "-keyout", str(key), "-out", str(cert)], timeout=20.0)
+    run([*argv, "-keyout", str(key), "-out", str(cert)], timeout=HANG)
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(cert.read_text())).hexdigest()

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cuckoo_zfsiscsi.errors import LabError
+
+HANG = 120.0
+"""Seconds after which what takes a moment is given up. It bounds hangs, and never speed."""
+LAST_WORDS = 500
+"""Characters of what a program said, in a message about it."""
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""What moves a terminal's cursor, as firmware does."""
 
 
 def run(
@@ -41,13 +49,14 @@ def run(
             timeout=timeout,
         )
     except FileNotFoundError as error:
-        raise LabError(f"{error.filename} is missing", fix="scripts/lab --install") from None
-    except subprocess.TimeoutExpired:
-        raise LabError(f"{argv[0]} took longer than {timeout:.0f} s") from None
+        raise LabError(f"{error.filename} is missing", fix="scripts/setup lab") from None
+    except subprocess.TimeoutExpired as error:
+        said = tail(error.stderr or error.stdout or b"")
+        what = f"{' '.join(argv[:6])} took longer than {timeout:.0f} s: {said}"
+        raise LabError(what) from None
     except subprocess.CalledProcessError as error:
-        said: bytes = error.stderr or error.stdout
-        tail = " / ".join(said.decode(errors="replace").split("\n")[-4:]).strip(" /")
-        raise LabError(f"{' '.join(argv[:6])}: status {error.returncode}: {tail}") from None
+        said = tail(error.stderr or error.stdout)
+        raise LabError(f"{' '.join(argv[:6])}: status {error.returncode}: {said}") from None
     return done.stdout.decode(errors="replace")
 
 
@@ -57,3 +66,20 @@ def into(log: Path, argv: Sequence[str]) -> list[str]:
     A daemon that writes to a pipe of ours ends when we end.
     """
     return ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(log), *argv]
+
+
+def tail(said: bytes) -> str:
+    """Return the end of what a program said, its last lines as one."""
+    text = ESCAPES.sub("", said.decode(errors="replace"))
+    lines = [line.strip() for line in text.splitlines()]
+    return " / ".join(line for line in lines if line)[-LAST_WORDS:] or "it said nothing"
+
+
+def last_words(log: Path) -> str:
+    """Return the end of a file, its last lines as one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4 * LAST_WORDS))
+            return tail(file.read())
+    except OSError as error:
+        return f"can't be read: {error.strerror}"

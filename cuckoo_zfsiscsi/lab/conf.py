@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from cuckoo_zfsiscsi.lab import network as net
+from cuckoo_zfsiscsi.lab.cape_standin import TIMEOUTS
 from cuckoo_zfsiscsi.lab.qemu import Firmware
 from cuckoo_zfsiscsi.lab.way import DEFAULT, Way
 
 LABEL = "pc1"
 """Of the first host, which is the only one as a rule."""
-BOOT_TIMEOUT, START_TIMEOUT = 300, 370
-"""Seconds: a boot takes its time without KVM, on busy processors. CAPE's own timeouts hold both."""
+BOOT_TIMEOUT, START_TIMEOUT = 600, 670
+"""Seconds: a boot takes its time without KVM, on busy processors."""
+CAPE_TIMEOUTS = {**TIMEOUTS, "vm_state": 600}
+"""CAPE's own, which hold both."""
 IMAGE = "golden"
 POOL = "tank"
 FILES = """\
@@ -57,6 +60,7 @@ mac = {mac}
 {power}
 power_password_file = {password_file}
 power_interval = 0.2
+power_timeout = 120
 boot_timeout = {boot_timeout}
 reset = {reset}
 prewarm = {prewarm}

@@ -18,13 +18,12 @@ from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import certificate
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.bmc import Bmc
-from cuckoo_zfsiscsi.lab.command import into, run
+from cuckoo_zfsiscsi.lab.command import HANG, run
+from cuckoo_zfsiscsi.lab.logged import Logged
 from cuckoo_zfsiscsi.lab.machine import Machine
 from cuckoo_zfsiscsi.lab.redfish import SYSTEM, write_users
 
 Kind = Literal["ipmi", "redfish", "wol"]
-START = 20.0
-"""Seconds within which a device must answer."""
 HTTPS, HTTP = 443, 80
 
 
@@ -103,7 +102,7 @@ class Redfish:
         write_users(self._folder / "users", "admin", self._password)
         self._fingerprint = certificate.make(self._folder, f"IP:{self._address}")
         listens = partial(_listens, self._network, self._address, HTTPS)
-        self._daemon.start(Deadline(START), listens)
+        self._daemon.start(Deadline(HANG), listens)
 
     def stop(self) -> None:
         """As Device has it."""
@@ -129,8 +128,8 @@ class WakeAndPlug:
     def start(self) -> None:
         """As Device has it."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._plug.start(Deadline(START), partial(_listens, self._network, self._address, HTTP))
-        self._wake.start(Deadline(START), (self._folder / "wake-ready").exists)
+        self._plug.start(Deadline(HANG), partial(_listens, self._network, self._address, HTTP))
+        self._wake.start(Deadline(HANG), (self._folder / "wake-ready").exists)
 
     def stop(self) -> None:
         """As Device has it."""
@@ -140,17 +139,16 @@ class WakeAndPlug:
 
 def _daemon(network: net.Network, folder: Path, module: str, *words: str) -> Daemon:
     argv: Sequence[str] = [sys.executable, "-m", f"cuckoo_zfsiscsi.lab.{module}", str(folder)]
-    log = folder / f"{module}.log"
-    return Daemon(
-        into(log, [*network.prefix, *argv, *words]),
+    return Logged(
+        [*network.prefix, *argv, *words],
+        folder / f"{module}.log",
         folder / f"{module}.pid",
-        error=LabError,
-        fix=f"see {log}",
+        name=module,
     )
 
 
 def _listens(network: net.Network, address: str, port: int) -> bool:
     with contextlib.suppress(LabError):
         argv = [*network.prefix, "ss", "-Hltn", f"src {address}:{port}"]
-        return bool(run(argv, timeout=5.0).strip())
+        return bool(run(argv, timeout=20.0).strip())
     return False

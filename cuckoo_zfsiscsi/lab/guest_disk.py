@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 
 from cuckoo_zfsiscsi.errors import LabError
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
 
 MIB = 1 << 20
 SIZE = 384 * MIB
@@ -63,7 +63,7 @@ def build(disk: Path, root: Path, kernel: Path, initrd: bytes, work: Path) -> No
     # No journal, no checksums: the disk is new at every run, and the guest is slow
     ext4 = ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal,^metadata_csum,^64bit"]
     ext4 += ["-E", "lazy_itable_init=0,root_owner=0:0", "-m", "0", "-L", "root", "-d", str(root)]
-    run([*ext4, str(tree), f"{(SIZE - ROOT_START) // 1024}k"], timeout=120)
+    run([*ext4, str(tree), f"{(SIZE - ROOT_START) // 1024}k"], timeout=600)
     disk.touch(0o644)
     with disk.open("r+b") as file:
         file.truncate(SIZE)
@@ -75,7 +75,7 @@ def build(disk: Path, root: Path, kernel: Path, initrd: bytes, work: Path) -> No
         file.write(b"\x55\xaa")
     for source, start in ((boot, BOOT_START), (tree, ROOT_START)):
         to = ["dd", f"if={source}", f"of={disk}", f"seek={start // MIB}", "bs=1M"]
-        run([*to, "conv=notrunc,sparse", "status=none"], timeout=120)
+        run([*to, "conv=notrunc,sparse", "status=none"], timeout=600)
 
 
 def _partition(start: int, size: int, *, kind: int, active: bool) -> bytes:
@@ -96,13 +96,13 @@ def _boot_partition(boot: Path, kernel: Path, initrd: bytes, work: Path) -> None
     grub = work / "grub.cfg"
     grub.write_text(GRUB.format(command_line=COMMAND_LINE))
     image = ["grub-mkimage", "-O", "x86_64-efi", "-p", "/EFI/BOOT", "-c", str(grub)]
-    run([*image, "-o", str(efi), *GRUB_MODULES], timeout=60)
+    run([*image, "-o", str(efi), *GRUB_MODULES], timeout=HANG)
     boot.touch()
     with boot.open("r+b") as file:
         file.truncate(BOOT_SIZE)
     # -h: how many sectors lie before it; SYSLINUX reads it from there
     fat = ["mkfs.vfat", "-F", "16", "-s", "4", "-g", "255/63", "-h", str(BOOT_START // 512)]
-    run([*fat, "-n", "BOOT", str(boot)], timeout=30)
+    run([*fat, "-n", "BOOT", str(boot)], timeout=HANG)
     names = sorted(str(path) for path in files.iterdir())
-    run(["mcopy", "-s", "-i", str(boot), *names, "::/"], timeout=60)
-    run(["syslinux", "--install", str(boot)], timeout=60)
+    run(["mcopy", "-s", "-i", str(boot), *names, "::/"], timeout=HANG)
+    run(["syslinux", "--install", str(boot)], timeout=HANG)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import guest_disk, guest_root, initrd, packages
+from cuckoo_zfsiscsi.lab.steps import Steps
 
 KEEP = 2
 """Images of other inputs that stay in the cache, the newest ones."""
 BUILDERS = (guest_disk, guest_root, initrd, packages)
+STEPS = (*guest_root.STEPS, "making the initrd", "making the disk")
 
 Say = Callable[[str], None]
 
@@ -36,7 +38,7 @@ def build(cache: Path, *, progress: Say, cape: Path | None = None) -> Path:
 
     Args:
         cache: directory for images and downloaded packages, made if need be.
-        progress: told what is being done, a few words each.
+        progress: told how far it is, a line each; see lab.steps.
         cape: a CAPE tree, whose own agent the guest gets in place of our stand-in.
 
     Raises:
@@ -83,29 +85,30 @@ def locked(cache: Path, progress: Say) -> Iterator[None]:
 
 
 def _build(image: Path, kernel: packages.Kernel, progress: Say, cape: Path | None) -> None:
+    steps = Steps(f"building {image.name}", STEPS, progress, image.parent)
     with tempfile.TemporaryDirectory(prefix="building-", dir=image.parent) as temporary:
         work = Path(temporary)
         for name in ("root", "initrd", "disk"):
             (work / name).mkdir()
         root = work / "root"
         root.chmod(0o755)
-        guest_root.build(root, image.parent / "debs", kernel, progress, cape=cape)
-        progress("making the initrd")
-        ram_disk = initrd.build(root, guest_root.FILES / "initramfs-init", work / "initrd")
+        guest_root.build(root, image.parent / "debs", kernel, steps, cape=cape)
+        with steps.step("making the initrd"):
+            ram_disk = initrd.build(root, guest_root.FILES / "initramfs-init", work / "initrd")
         shutil.rmtree(root / "usr/lib/modules")  # all that the guest needs is in the initrd
         vmlinuz = next((root / "boot").glob("vmlinuz-*"), None)
         if vmlinuz is None:
             raise LabError(f"{kernel.package} has no vmlinuz")
         vmlinuz = vmlinuz.rename(work / "vmlinuz")
-        progress("making the disk")
         disk = work / "guest.img"
-        guest_disk.build(disk, root, vmlinuz, ram_disk, work / "disk")
+        with steps.step("making the disk"):
+            guest_disk.build(disk, root, vmlinuz, ram_disk, work / "disk")
         disk.chmod(0o444)
         disk.rename(image)
     others = sorted(image.parent.glob("guest-*.img"), key=lambda path: path.stat().st_mtime)
     for old in others[: -KEEP - 1]:
         old.unlink()
-    progress(f"built {image.name}")
+    steps.end()
 
 
 if __name__ == "__main__":

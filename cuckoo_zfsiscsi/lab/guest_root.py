@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import packages
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
+from cuckoo_zfsiscsi.lab.steps import Count, Steps, files
 
 FILES = Path(__file__).parent / "guest"
 """What is ours in the guest."""
@@ -47,6 +48,7 @@ EXCLUDE = (
     "./lib/modules/*/kernel/sound",
 )
 FOLDERS = ("boot", "dev", "guest", "mnt", "proc", "root", "run", "sys", "tmp", "var/log/samba")
+STEPS = ("downloading packages", "unpacking them", "compiling Python's modules")
 WARM = "import http.server, json, platform, shutil, socketserver, subprocess, tempfile, zipfile"
 """Compiled now: the guest would compile it anew at every boot, as each disk is new."""
 CAPE_WARM = """
@@ -61,7 +63,7 @@ def build(
     root: Path,
     debs: Path,
     kernel: packages.Kernel,
-    say: Callable[[str], None],
+    steps: Steps,
     *,
     cape: Path | None = None,
 ) -> None:
@@ -71,24 +73,25 @@ def build(
         root: an empty directory.
         debs: where downloaded packages are kept.
         kernel: the kernel to put in.
-        say: told what is being done.
+        steps: told of STEPS, among others.
         cape: a CAPE tree, whose own agent the guest gets in place of our stand-in.
 
     Raises:
         LabError: apt or a package failed, or the CAPE tree has no agent.
     """
-    say("downloading packages")
+    download, unpack, compiling = STEPS
     names = [*PACKAGES, *(CAPE_PACKAGES if cape else ()), kernel.package]
-    found = packages.fetch(names, debs)
-    say(f"unpacking {len(found)} packages")
+    with steps.step(download, Count(partial(files, debs, ".deb"), "packages there")):
+        found = packages.fetch(names, debs)
     wanted = [deb for name, deb in found.items() if name not in LEAVE_OUT]
-    packages.unpack(wanted, root, exclude=EXCLUDE)
+    with steps.step(unpack, Count(partial(files, root), "files")):
+        packages.unpack(wanted, root, exclude=EXCLUDE)
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     busybox = root / "usr/bin/busybox"
     if not busybox.exists():
         raise LabError("the guest's packages have no usr/bin/busybox")
-    for applet in run([str(busybox), "--list"], timeout=10).split():
+    for applet in run([str(busybox), "--list"], timeout=HANG).split():
         if not any(
             (root / "usr" / way / applet).is_symlink() or (root / "usr" / way / applet).exists()
             for way in ("bin", "sbin")
@@ -97,20 +100,13 @@ def build(
     _configure(root)
     if cape:
         _take_cape(root, cape)
-    say("compiling Python's modules")
-    run(
-        [
-            "chroot",
-            str(root),
-            "/usr/bin/python3",
-            "-W",
-            "ignore",
-            "-c",
-            CAPE_WARM if cape else WARM,
-        ],
-        timeout=120,
-        env={"PYTHONDONTWRITEBYTECODE": ""},
-    )
+    python = ["chroot", str(root), "/usr/bin/python3", "-W", "ignore"]
+    with steps.step(compiling, Count(partial(files, root, ".pyc"), "modules")):
+        run(
+            [*python, "-c", CAPE_WARM if cape else WARM],
+            timeout=600,
+            env={"PYTHONDONTWRITEBYTECODE": ""},
+        )
 
 
 def _configure(root: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cuckoo_zfsiscsi.errors import LabError
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
 
 MODULES = (
     "virtio_pci",
@@ -46,7 +46,7 @@ def build(root: Path, init: Path, work: Path) -> bytes:
         (work / folder).mkdir(parents=True)
     (work / "lib").symlink_to("lib64")
     copy_program(root / "usr/bin/busybox", work / "bin/busybox")
-    for applet in run([str(root / "usr/bin/busybox"), "--list"], timeout=10).split():
+    for applet in run([str(root / "usr/bin/busybox"), "--list"], timeout=HANG).split():
         if applet != "busybox":
             (work / "bin" / applet).symlink_to("busybox")
     copy_program(root / "usr/sbin/iscsistart", work / "bin/iscsistart")
@@ -70,7 +70,7 @@ def pack(work: Path) -> bytes:
     names = sorted(str(path.relative_to(work)) for path in work.rglob("*"))
     archive = work.parent / "initrd.cpio"
     cpio = ["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", "-F", str(archive)]
-    run(cpio, cwd=work, stdin="\n".join(names).encode(), timeout=60)
+    run(cpio, cwd=work, stdin="\n".join(names).encode(), timeout=HANG)
     return gzip.compress(archive.read_bytes(), 9, mtime=0)
 
 
@@ -97,7 +97,9 @@ def libraries(root: Path, program: Path) -> list[Path]:
     loader = folder / "ld-linux-x86-64.so.2"
     if not loader.exists():
         raise LabError(f"the guest's packages have no {loader.name}")
-    listing = run([str(loader), "--library-path", str(folder), "--list", str(program)], timeout=10)
+    listing = run(
+        [str(loader), "--library-path", str(folder), "--list", str(program)], timeout=HANG
+    )
     names = re.findall(r"^\s+(\S+) => (\S+)", listing, re.M)
     if missing := [name for name, path in names if not Path(path).is_relative_to(folder)]:
         raise LabError(f"the guest's packages have no {' '.join(missing)}")

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 10.0
-"""Seconds within which QEMU starts, dies, or answers."""
+PATIENCE = 60.0
+"""Seconds after which QEMU is not waited for any longer: that it dies, or answers."""
 KEY = 0.1
 """Seconds for which QEMU holds a key down."""
 

@@ -196,12 +196,14 @@ def main(
     except (ZfsIscsiError, MachineError, CuckooMachineError, CuckooCriticalError) as error:
         result.error = str(error)
     except KeyboardInterrupt as end:
-        result.error = f"interrupted by {end or 'Ctrl-C'}"
+        result.error = f"interrupted by {str(end) or 'Ctrl-C'}"
         keep = False
     finally:
-        tell.end()
-        if lab and not keep:
-            _take_down_in_peace(lab, result)
+        try:
+            if lab and not keep:
+                _take_down_in_peace(lab, result)
+        finally:
+            tell.end()
     if json:
         result.write(json)
     print_result(console, result)
@@ -215,14 +217,11 @@ def _take_down_in_peace(lab: Lab, result: Result) -> None:
     """Take the lab down, whatever signals come; keep what a failure can be understood from."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    if result.error:
-        logs = guest_image.default_cache() / "last-failure"
-        logs.mkdir(parents=True, exist_ok=True)
-        for path in (*lab.server.logs, *lab.machine.state.glob("console-*.log")):
-            if path.exists():
-                (logs / path.name).write_bytes(path.read_bytes())
-        result.error += f" (logs: {logs})"
-    lab.down()
+    try:
+        if failed := sys.exc_info()[1] or "; ".join(result.faults):
+            lab.keep_evidence(str(failed) or repr(failed))
+    finally:
+        lab.down()
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -233,7 +232,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the program; return its exit code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and "--help" not in arguments:
         sys.stderr.write("error: the lab needs root\nfix: sudo scripts/lab\n")
         return 1
     try:

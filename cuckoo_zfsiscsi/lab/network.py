@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cuckoo_zfsiscsi.errors import LabError
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
 
 BRIDGE = "boot0"
 SERVER = IPv4Interface("10.99.0.1/24")
@@ -24,7 +24,7 @@ OBSERVER = IPv4Interface("10.99.0.254/24")
 SERVER6 = IPv6Interface("fd99::1/64")
 RA_PREFIX = IPv6Network("fd99::/64")
 FOLDER = Path("/run/netns")
-TIMEOUT = 20.0
+TIMEOUT = HANG
 """Seconds for one call of ip."""
 
 
@@ -140,7 +140,7 @@ class Network:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if time.monotonic() > end:
-                raise LabError(f"process {pids[0]} in the lab's network can't be killed")
+                raise LabError(f"in the lab's network can't be killed: {_named(pids[0])}")
             time.sleep(0.02)
         run(["ip", "netns", "delete", self.name], timeout=TIMEOUT)
 
@@ -154,3 +154,12 @@ class Network:
             check=False,
         )
         return [int(pid) for pid in done.stdout.split()]
+
+
+def _named(pid: int) -> str:
+    """Return a process with its name and state (proc(5)): "process 7 (qemu) D"."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return f"process {pid}"
+    return f"process {stat[: stat.rindex(')') + 3]}"

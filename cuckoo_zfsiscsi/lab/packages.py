@@ -19,8 +19,8 @@ from cuckoo_zfsiscsi.lab.command import run
 KERNEL = "linux-image-cloud-amd64"
 """Debian's kernel for virtual machines: the virtio NIC and iBFT, and little else."""
 FIX = "apt-get update, and see that /etc/apt names a Debian mirror"
-TIMEOUT = 300.0
-"""Seconds for one call of apt: a slow mirror, 80 MB."""
+TIMEOUT = 1800.0
+"""Seconds after which one call of apt is given up: a slow mirror, 80 MB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,13 @@ from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import network as net
-from cuckoo_zfsiscsi.lab.command import into, run
+from cuckoo_zfsiscsi.lab.command import HANG, last_words, run
+from cuckoo_zfsiscsi.lab.logged import Logged
 from cuckoo_zfsiscsi.lab.network import Network
 
 WEB_PORT = 8080
 """On the lab's loopback interface."""
-START = 120.0
+START = 600.0
 """Seconds within which a part of CAPE must be up."""
 LEFT_OUT = (".git", "db", "docs", "log", "storage")
 CONF = {
@@ -170,11 +171,11 @@ class RealCape:
         Raises:
             LabError, DeadlineExceededError: it does not end.
         """
-        scheduler, deadline = self._daemons["scheduler"], Deadline(60.0)
+        scheduler, deadline = self._daemons["scheduler"], Deadline(HANG)
         if scheduler.pid:
             os.kill(scheduler.pid, number)
         while scheduler.alive():
-            deadline.sleep(0.05, "the end of CAPE's scheduler")
+            deadline.sleep(0.05, f"the end of CAPE's scheduler ({last_words(self.logs[0])})")
         scheduler.stop(deadline)
 
     @property
@@ -191,12 +192,12 @@ class RealCape:
         log = self._at / f"{name}.log"
         before = log.stat().st_size if log.exists() else 0
         argv = ["env", "-C", str(self.tree / cwd), *self._network.prefix, str(self.python), *words]
-        daemon = Daemon(
-            into(log, argv),
+        daemon = Logged(
+            argv,
+            log,
             self._at / f"{name}.pid",
+            name=f"CAPE's {name}",
             env=self._environment,
-            error=LabError,
-            fix=f"see {log}",
             grace=20.0,
         )
         self._daemons[name] = daemon

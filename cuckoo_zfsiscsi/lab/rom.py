@@ -5,16 +5,12 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import network as net
-from cuckoo_zfsiscsi.lab.command import into
+from cuckoo_zfsiscsi.lab.command import HANG
+from cuckoo_zfsiscsi.lab.logged import Logged
 from cuckoo_zfsiscsi.lab.machine import Machine
 from cuckoo_zfsiscsi.lab.plain_rom import IN
-
-START = 10.0
-"""Seconds within which it must listen."""
 
 
 class PlainRom:
@@ -27,14 +23,12 @@ class PlainRom:
 
     def __init__(self, machine: Machine, network: net.Network) -> None:
         self._ready = (machine.state / IN).exists
-        log = machine.state / "rom.log"
         module = [sys.executable, "-m", "cuckoo_zfsiscsi.lab.plain_rom", str(machine.state)]
-        self._daemon = Daemon(
-            into(log, [*network.prefix, *module]),
+        self._daemon = Logged(
+            [*network.prefix, *module],
+            machine.state / "rom.log",
             machine.state / "rom.pid",
             name="plain_rom",
-            error=LabError,
-            fix=f"see {log}",
         )
 
     def start(self) -> None:
@@ -43,7 +37,7 @@ class PlainRom:
         Raises:
             LabError, DeadlineExceededError: it does not.
         """
-        self._daemon.start(Deadline(START), self._ready)
+        self._daemon.start(Deadline(HANG), self._ready)
 
     def stop(self) -> None:
         """End it. May be called again."""

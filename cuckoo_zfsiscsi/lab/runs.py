@@ -5,22 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.errors import DeadlineExceededError, LabError
 from cuckoo_zfsiscsi.lab import malware
 from cuckoo_zfsiscsi.lab.bring_up import Lab
-from cuckoo_zfsiscsi.lab.conf import LABEL
+from cuckoo_zfsiscsi.lab.command import HANG
+from cuckoo_zfsiscsi.lab.conf import LABEL, START_TIMEOUT
 from cuckoo_zfsiscsi.measure.watch import Watch
 
 POLL = 0.2
 """Seconds between two looks at the service's progress."""
-PREWARM = 300.0
-"""Seconds within which a host that nobody has started must be up."""
-DOWN = 10.0
-"""Seconds after stop() within which RPC must be silent."""
+PREWARM = 2.0 * START_TIMEOUT
+"""Seconds within which a host that nobody has started must be up: its first boot may fail."""
 NO_BOOT = ("Boot from SAN device 0x80 failed", "Could not boot", "does not boot, next try")
 """What iPXE prints when the disk does not boot."""
 TRIES = 6
@@ -83,7 +83,8 @@ def run_once(lab: Lab, watch: Watch, number: int, *, down: float, stage: Stage) 
     run.prewarmed = bool(boot["prewarmed"])
     if not down:  # the machine notes in wall-clock time when it was switched on
         down = time.monotonic() - (time.time() - lab.machine.powered_on)
-    run.recovery_s = watch.up(Deadline(DOWN), after=down) - down
+    with _telling(lab):
+        run.recovery_s = watch.up(Deadline(HANG), after=down) - down
     finding = malware.look(lab.network, lab.address, lab.image)
     run.clean, run.detail = finding.clean, finding.detail
     return run
@@ -96,7 +97,8 @@ def stop(lab: Lab, watch: Watch) -> float:
         CuckooMachineError, DeadlineExceededError: it is not off.
     """
     lab.plugin.stop(LABEL)
-    return watch.down(Deadline(DOWN))
+    with _telling(lab):
+        return watch.down(Deadline(HANG))
 
 
 def reboot(lab: Lab, watch: Watch, number: int) -> Run:
@@ -113,11 +115,13 @@ def reboot(lab: Lab, watch: Watch, number: int) -> Run:
     """
     before = lab.client.host(LABEL)["generation"]
     lab.machine.reset()
-    down = watch.down(Deadline(DOWN))
+    with _telling(lab):
+        down = watch.down(Deadline(HANG))
     for host in _looks(lab, "the boot after the reset button"):
         if host["generation"] != before and host["state"] in ("ready", "running"):
             break
-    up = watch.up(Deadline(DOWN), after=down)
+    with _telling(lab):
+        up = watch.up(Deadline(HANG), after=down)
     finding = malware.look(lab.network, lab.address, lab.image)
     return Run(
         number,
@@ -142,7 +146,8 @@ def without_reset(lab: Lab, watch: Watch, boot_s: float) -> WithoutReset:
         DeadlineExceededError: RPC is not silent though it is off.
     """
     lab.machine.off()
-    down = watch.down(Deadline(DOWN))
+    with _telling(lab):
+        down = watch.down(Deadline(HANG))
     lab.machine.on()
     began = time.monotonic()
     up, said = False, list[str]()
@@ -207,9 +212,19 @@ def _looks(lab: Lab, what: str) -> Iterator[dict[str, Any]]:
     while True:
         host = lab.client.host(LABEL)
         if host["state"] == "quarantined":
-            raise LabError(f"{LABEL} is quarantined: {host['reason']}")
+            raise LabError(f"{LABEL} is quarantined: {host['reason']}; {lab.seen()}")
         yield host
-        deadline.sleep(POLL, what)
+        with _telling(lab):
+            deadline.sleep(POLL, f"{what}, {host['state']}")
+
+
+@contextmanager
+def _telling(lab: Lab) -> Iterator[None]:
+    """Have a wait in vain tell what there was to see instead."""
+    try:
+        yield
+    except DeadlineExceededError as error:
+        raise DeadlineExceededError(f"{error.what}; {lab.seen()}", fix=error.fix) from error
 
 
 def _started(lab: Lab) -> float:

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Protocol
 
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
-from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import LabError
+from cuckoo_zfsiscsi.errors import DeadlineExceededError
 from cuckoo_zfsiscsi.lab import conf
 from cuckoo_zfsiscsi.lab import network as net
-from cuckoo_zfsiscsi.lab.command import into, run
+from cuckoo_zfsiscsi.lab.command import last_words, run
+from cuckoo_zfsiscsi.lab.logged import Logged
 
-START = 60.0
-"""Seconds within which the service must serve."""
-IMPORT = 300.0
+START = 300.0
+"""Seconds within which the service must serve, its store looked at and tidied."""
+IMPORT = 1800.0
 """Seconds for the import of the golden image, on a slow disk."""
 
 Say = Callable[[str], None]
@@ -86,17 +86,26 @@ def make_client(at: Path) -> Client:
     return Client(f"unix://{at}/api.sock", str(at / "token") if (at / "token").exists() else None)
 
 
-def await_service(at: Path, deadline: Deadline) -> None:
+def await_service(at: Path, deadline: Deadline, log: Path) -> None:
     """Wait until the service answers at the socket of a lab.
 
+    Args:
+        at: directory of the lab.
+        deadline: by when.
+        log: the service's.
+
     Raises:
-        DeadlineExceededError: it does not.
+        DeadlineExceededError: it does not; with its last words.
     """
-    while not _serves(at):
-        deadline.sleep(0.1, "the start of the service")
+    try:
+        while not serves(at):
+            deadline.sleep(0.1, "the start of the service")
+    except DeadlineExceededError as error:
+        raise DeadlineExceededError(f"{error.what}; its log: {last_words(log)}") from error
 
 
-def _serves(at: Path) -> bool:
+def serves(at: Path) -> bool:
+    """Tell whether the service answers at the socket of a lab."""
     try:
         return bool(make_client(at).hosts())
     except ServiceError:
@@ -115,11 +124,11 @@ class LocalServer:
         self._at = at
         log = at / "service.log"
         self.logs = [log]
-        self._service = Daemon(
-            into(log, [*network.prefix, *command(at, "serve")]),
+        self._service = Logged(
+            [*network.prefix, *command(at, "serve")],
+            log,
             at / "service.pid",
-            error=LabError,
-            fix=f"see {log}",
+            name="zfsiscsi serve",
             grace=30.0,
         )
 
@@ -142,7 +151,7 @@ class LocalServer:
         say("golden image")
         self.zfsiscsi("image", "import", conf.IMAGE, str(image), timeout=IMPORT)
         say("service")
-        self._service.start(Deadline(START), partial(_serves, at))
+        self._service.start(Deadline(START), partial(serves, at))
 
     def zfsiscsi(self, *words: str, timeout: float) -> str:
         """As Server.zfsiscsi()."""

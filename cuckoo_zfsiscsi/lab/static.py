@@ -13,14 +13,12 @@ from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import network as net
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
 
 IQN = "iqn.2026-01.lab.static"
 DHCP_PORT = 67
 HTTP_PORT = 8472
 TFTP_ROOT = Path("/usr/lib/ipxe")
-START = 20.0
-"""Seconds within which each server must serve."""
 
 DNSMASQ = """\
 port=0
@@ -133,12 +131,12 @@ class StaticServers:
         (www / "boot.ipxe").write_text(SCRIPT.format(**names))
         text = dnsmasq_conf(self._folder, self._number, self._boot_file)
         (self._folder / "dnsmasq.conf").write_text(text)
-        self._tgtd.start(Deadline(START), self._tgtd_answers)
+        self._tgtd.start(Deadline(HANG), self._tgtd_answers)
         self._tgtadm("new", "target", "-T", f"{IQN}:host{self._number}")
         self._tgtadm("new", "logicalunit", "--lun", "1", "-b", str(self._disk))
         self._tgtadm("bind", "target", "-I", "ALL")
         for socket, daemon in self._others.items():
-            daemon.start(Deadline(START), partial(self._listens, socket))
+            daemon.start(Deadline(HANG), partial(self._listens, socket))
 
     def stop(self) -> None:
         """End them. May be called again."""
@@ -169,7 +167,7 @@ class StaticServers:
 
     def _tgtadm(self, verb: str, mode: str, *options: str) -> None:
         argv = ["tgtadm", "--lld", "iscsi", "--op", verb, "--mode", mode, "--tid", "1", *options]
-        run(argv, timeout=START, env=self._control)
+        run(argv, timeout=HANG, env=self._control)
 
     def _listens(self, socket: str) -> bool:
         protocol, _, sockets = socket.partition(" ")
@@ -179,7 +177,7 @@ class StaticServers:
     def _tgtd_answers(self) -> bool:
         show = ["tgtadm", "--lld", "iscsi", "--op", "show", "--mode", "target"]
         try:
-            run(show, timeout=START, env=self._control)
+            run(show, timeout=HANG, env=self._control)
         except LabError:
             return False
         return True
@@ -192,5 +190,5 @@ def copy_disk(image: Path, disk: Path) -> None:
         LabError: it can't be copied.
     """
     disk.unlink(missing_ok=True)
-    run(["cp", "--reflink=auto", "--sparse=always", str(image), str(disk)], timeout=120)
+    run(["cp", "--reflink=auto", "--sparse=always", str(image), str(disk)], timeout=600)
     disk.chmod(0o600)

@@ -14,6 +14,7 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.lab.guest.agent import Agent
 from cuckoo_zfsiscsi.readiness import agent as probe
+from tests.waiting import HANG
 
 
 @pytest.fixture
@@ -28,15 +29,15 @@ def port() -> Iterator[int]:
 
 def post(port: int, path: str, **form: str) -> dict[str, Any]:
     data = urllib.parse.urlencode(form).encode()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data, timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data, timeout=HANG) as answer:
         result: dict[str, Any] = json.load(answer)
         return result
 
 
 def test_it_is_there(port: int) -> None:
-    answer = probe.probe("127.0.0.1", port, deadline=Deadline(5))
+    answer = probe.probe("127.0.0.1", port, deadline=Deadline(HANG))
     assert answer.ok, answer
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=HANG) as response:
         assert "execute" in json.load(response)["features"]
 
 
@@ -47,7 +48,7 @@ def test_it_runs_commands(port: int) -> None:
 
 def test_what_it_does_not_know(port: int) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/other", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/other", timeout=HANG)
     with pytest.raises(urllib.error.HTTPError, match="400"):
         post(port, "/other", command="true")
     with pytest.raises(urllib.error.HTTPError, match="400"):

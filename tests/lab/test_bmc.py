@@ -94,7 +94,7 @@ def test_it_does_not_come_up(
     machine: Machine, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bmc_module, "LAN", 'name "deaf"\n')
-    monkeypatch.setattr(bmc_module, "START", 0.5)
+    monkeypatch.setattr(bmc_module, "HANG", 0.5)
     with pytest.raises((LabError, DeadlineExceededError)):
         Bmc(machine, 1, network, password="x").start()
     assert network.pids() == []

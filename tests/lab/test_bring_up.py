@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.errors import LabError
-from cuckoo_zfsiscsi.lab import bring_up, conf, guest_image, main, qemu, runs
+from cuckoo_zfsiscsi.lab import bring_up, conf, failure, guest_image, main, qemu, runs
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.bring_up import Lab, leftovers, remove
 from tests.processes import processes
@@ -18,6 +18,7 @@ from tests.processes import processes
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(bring_up, "FOLDER", tmp_path)
+    monkeypatch.setattr(failure, "default_folder", lambda: tmp_path / "failures")
     return tmp_path
 
 

@@ -21,7 +21,7 @@ from cuckoo_zfsiscsi.lab.watch import inside
 from cuckoo_zfsiscsi.power import Power, PowerState
 from cuckoo_zfsiscsi.power.connect import make_power, make_witness
 from cuckoo_zfsiscsi.power.witness import HostWitness
-from tests.waiting import wait
+from tests.waiting import HANG, wait
 
 PASSWORD = "lab.password"
 MAC = bytes.fromhex("525400990001")
@@ -73,13 +73,13 @@ def test_switched_and_proved(
 
         def on_and_off() -> None:
             if kind == "wol":  # its proof is a sign of boot, which the halted machine does not give
-                witness.note("dhcp", time.monotonic() + 60.0)
-            assert power.on(deadline=Deadline(20)).state is PowerState.ON
-            wait(lambda: pid_of(machine) is not None, 5, "the packet woke nobody")
-            proof = power.off(deadline=Deadline(20))
+                witness.note("dhcp", time.monotonic() + HANG)
+            assert power.on(deadline=Deadline(HANG)).state is PowerState.ON
+            wait(lambda: pid_of(machine) is not None, what="the packet woke nobody")
+            proof = power.off(deadline=Deadline(HANG))
             assert proof.why == "the device says off, and no sign of life"
             assert pid_of(machine) is None
-            assert power.status(deadline=Deadline(20)) is PowerState.OFF
+            assert power.status(deadline=Deadline(HANG)) is PowerState.OFF
 
         inside(network, on_and_off)
         inside(network, on_and_off)  # a host without mains is fed before it is woken
@@ -105,7 +105,7 @@ def test_a_device_that_lies(
 
         def off() -> None:
             with pytest.raises(PowerError, match=r"it answers ping|is still on"):
-                power.off(deadline=Deadline(6))
+                power.off(deadline=Deadline(15))
 
         inside(network, off)
         assert machine.pid is not None
@@ -137,9 +137,9 @@ def test_each_host_has_its_own(
         assert isinstance(witness, HostWitness)
         power = make_power(second, witness)
         if kind == "wol":  # its proof is a sign of boot, which the halted machine does not give
-            witness.note("dhcp", time.monotonic() + 60.0)
-        inside(network, lambda: power.on(deadline=Deadline(20)))
-        wait(lambda: machines[1].pid is not None, 5, "the second host stays off")
+            witness.note("dhcp", time.monotonic() + HANG)
+        inside(network, lambda: power.on(deadline=Deadline(HANG)))
+        wait(lambda: machines[1].pid is not None, what="the second host stays off")
         assert machines[0].pid is None
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,12 @@ import pytest
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import guest_disk, guest_image, guest_root, initrd, packages
 from cuckoo_zfsiscsi.lab.packages import Kernel
+from cuckoo_zfsiscsi.lab.steps import RECORD
+from tests.waiting import HANG
 
 KERNEL = Kernel("lab-test-kernel", "6.1-1")
 MODULE = b"\x7fELF\0license=GPL\0depends=%s\0name=x\0"
 SIZE = 80 << 20
-Say = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
@@ -74,9 +74,10 @@ def test_build_and_what_is_in_it(tmp_path: Path, said: list[str]) -> None:
     assert image.stat().st_size == SIZE
     assert image.stat().st_blocks * 512 < SIZE // 2
     assert image.stat().st_mode & 0o222 == 0
-    assert "downloading packages" in said
-    assert "making the disk" in said
-    assert {path.name for path in cache.iterdir()} == {image.name, "lock"}
+    assert said[0].startswith(f"building {image.name}, 5 steps: never built here")
+    assert said[1] == "1/5, 0 s: downloading packages"
+    assert said[5].endswith(": making the disk")
+    assert {path.name for path in cache.iterdir()} == {image.name, "lock", RECORD}
 
     with image.open("rb") as file:
         mbr = file.read(512)
@@ -135,17 +136,25 @@ def test_built_once(tmp_path: Path, said: list[str]) -> None:
 @pytest.mark.usefixtures("small")
 def test_two_builders_wait_for_each_other(tmp_path: Path) -> None:
     heard: list[list[str]] = [[], []]
+    waits = threading.Event()
 
-    def build(say: Say) -> None:
+    def build(said: list[str]) -> None:
+        def say(line: str) -> None:
+            said.append(line)
+            if line == "waiting for another builder":
+                waits.set()
+            else:  # the one that builds is not done before the other has come
+                assert waits.wait(HANG)
+
         guest_image.build(tmp_path, progress=say)
 
-    threads = [threading.Thread(target=build, args=(said.append,)) for said in heard]
+    threads = [threading.Thread(target=build, args=(said,)) for said in heard]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sorted("waiting for another builder" in said for said in heard) == [False, True]
-    assert sorted("making the disk" in said for said in heard) == [False, True]
+    assert sorted(len(said) for said in heard) == [1, 7], heard
 
 
 @pytest.mark.usefixtures("small")
@@ -156,7 +165,7 @@ def test_a_failed_build_leaves_nothing(
         patch.setattr(guest_disk, "MBR", tmp_path / "no.bin")
         with pytest.raises(LabError, match=r"no\.bin is missing"):
             guest_image.build(tmp_path, progress=said.append)
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", RECORD}
     assert guest_image.build(tmp_path, progress=said.append).exists()
 
 

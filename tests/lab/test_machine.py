@@ -36,11 +36,12 @@ def machine(network: Network, tmp_path: Path) -> Iterator[Machine]:
 
 def test_on_and_off(machine: Machine, network: Network) -> None:
     assert (machine.pid, machine.boots, machine.powered_on) == (None, 0, 0.0)
+    before = time.time()
     machine.on()
     pid = machine.pid
     assert pid in network.pids()
     assert machine.boots == 1
-    assert abs(machine.powered_on - time.time()) < 5
+    assert before - 0.1 < machine.powered_on < time.time()  # the kernel's clock of files is coarse
     assert machine.console.exists()
     machine.on()
     assert (machine.pid, machine.boots) == (pid, 1)
@@ -226,20 +227,23 @@ def test_slow(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     assert machine.pid
 
 
-def test_chassis_starts_fast(machine: Machine) -> None:
-    """The BMC waits for it: at most 0.3 s even on a busy machine, best of several."""
-    argv = [sys.executable, "-S", "-E", "-m", "cuckoo_zfsiscsi.lab.chassis"]
-    took = []
-    for _ in range(5):
-        began = time.monotonic()
-        subprocess.run(
-            [*argv, str(machine.state), "get", "power"],
-            cwd=CHECKOUT,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        took.append(time.monotonic() - began)
-    assert min(took) < 0.3
+def test_chassis_loads_little(machine: Machine) -> None:
+    """The BMC waits for it: of ours it takes what it needs, and nothing of site-packages."""
+    program = (
+        "import sys; from cuckoo_zfsiscsi.lab import chassis\n"
+        "chassis.main(sys.argv[1:]); print(*sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-S", "-E", "-c", program, str(machine.state), "get", "power"],
+        cwd=CHECKOUT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    modules = set(said.split())
+    ours = {name for name in modules if name.startswith("cuckoo_zfsiscsi.")}
+    assert ours == {f"cuckoo_zfsiscsi.lab{name}" for name in ("", ".chassis", ".machine")}
+    assert not {name.partition(".")[0] for name in modules} & {"pydantic", "typing", "asyncio"}
 
 
 def test_a_long_path_of_the_state_directory(network: Network, tmp_path: Path) -> None:

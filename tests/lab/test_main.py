@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cuckoo_zfsiscsi.lab import guest_image, main
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.bring_up import FOLDER, PREFIX, leftovers, remove
+from tests.waiting import HANG
 
 MAIN = [sys.executable, "-m", "cuckoo_zfsiscsi.lab.main"]
 
 
+BOOTS = 2400.0
+"""Seconds after which a lab hangs: what it shows is several boots, on processors that are busy."""
+TIMEOUT = 3000
+"""Of a test with one, which then says itself what it waited for."""
+
+
 @contextmanager
-def lab(*options: str, until: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def lab(*options: str, until: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run it in the background until it says something; give the process and its directory."""
     with subprocess.Popen(
         [*MAIN, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         # What a shell runs in the background is not interrupted by Ctrl-C, nor are our children
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             assert process.stdout
-            said = ""
-            while until not in said:
-                character = process.stdout.read(1)
-                assert character, said
-                said += character
+            said, end = b"", time.monotonic() + BOOTS
+            while until.encode() not in said:
+                left = max(0.0, end - time.monotonic())
+                assert select.select([process.stdout], [], [], left)[0], f"{until}: {said!r}"
+                more = os.read(process.stdout.fileno(), 1)
+                assert more, said
+                said += more
             (at,) = (at for at in FOLDER.glob(f"{PREFIX}*") if owner_of(at) == process.pid)
             yield process, at
         finally:
@@ -57,9 +70,23 @@ def is_gone(at: Path) -> bool:
 def run_main(file: Path, *options: str) -> tuple[str, dict[str, Any]]:
     """Run it once to its end; return what it printed and its JSON document."""
     argv = [*MAIN, "--runs", "1", "--json", str(file), *options]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=1100, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, json.loads(file.read_text())
+    status, said = run_to_its_end(argv)
+    assert status == 0, said
+    return said, json.loads(file.read_text())
+
+
+def run_to_its_end(argv: Sequence[str]) -> tuple[int, str]:
+    """Run a program; return its status and what it printed."""
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=BOOTS)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # upon which it takes down what it has made, and says where to look
+            said, _ = process.communicate()
+            pytest.fail(f"{argv} took longer than {BOOTS:.0f} s: {said}")
+    return process.returncode, said
 
 
 def check_result(said: str, result: dict[str, Any]) -> None:
@@ -77,18 +104,18 @@ def check_result(said: str, result: dict[str, Any]) -> None:
     assert result["after"]["generation"] > run["generation"]
 
 
-def check_measured(said: str) -> None:
+def check_measured(said: str, took_s: float) -> None:
     """One recovery, whose parts fit together: RPC is away while disk and power are dealt with."""
     rows = [line.split() for line in said.splitlines()]
     (row,) = (row for row in rows if row[:1] == ["1"])
     recovery, start, dhcp, login, rpc = (float(row[column]) for column in (1, 2, 5, 7, 8))
-    assert 0 < dhcp < login < rpc < recovery + 1
-    assert recovery < start + 5
+    assert 0 < dhcp < login < min(rpc, recovery)
+    assert max(recovery, start, rpc) < took_s
     assert ["FOG", "1.2", "646", "625", "611", "627.3"] in rows
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(TIMEOUT)
 def test_bios_and_kept(tmp_path: Path) -> None:
     """With --keep it stays up; what it says can be tried works; then it can be taken down."""
     said, result = run_main(tmp_path / "json", "--keep")
@@ -102,18 +129,17 @@ def test_bios_and_kept(tmp_path: Path) -> None:
         assert down.strip() == "scripts/lab --down"
         assert at in leftovers()
         for command in (hosts, begin, probe, curl, power, stop, measure):
-            tried = subprocess.run(
-                ["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False
-            )
-            assert tried.returncode == 0, command + tried.stdout + tried.stderr
-        check_measured(tried.stdout)
+            began = time.monotonic()
+            status, tried = run_to_its_end(["sh", "-c", command])
+            assert status == 0, command + tried
+        check_measured(tried, time.monotonic() - began)
     finally:
         remove(at)
     assert is_gone(at)
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(TIMEOUT)
 def test_uefi_prewarmed(tmp_path: Path) -> None:
     said, result = run_main(tmp_path / "json", "--firmware", "uefi", "--prewarm")
     check_result(said, result)
@@ -126,7 +152,7 @@ def test_uefi_prewarmed(tmp_path: Path) -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize(
     ("power", "more"),
     [("redfish", []), ("wol", []), ("ipmi", ["--dhcp", "isc", "--rom", "plain", "--mutual-chap"])],
@@ -138,7 +164,7 @@ def test_other_ways(power: str, more: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(TIMEOUT)
 def test_from_a_storage_server_with_zfs_and_lio(tmp_path: Path) -> None:
     said, result = run_main(tmp_path / "json", "--store", "zfs")
     check_result(said, result)
@@ -146,6 +172,7 @@ def test_from_a_storage_server_with_zfs_and_lio(tmp_path: Path) -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_leaves_nothing(number: signal.Signals) -> None:
     with lab(until="  power ") as (process, at):
@@ -153,14 +180,17 @@ def test_interrupted_leaves_nothing(number: signal.Signals) -> None:
         assert at not in leftovers()
         process.send_signal(number)
         assert process.stdout
-        said = process.stdout.read()
-        assert process.wait(60) == 1, said
+        said = process.stdout.read().decode()
+        assert process.wait(HANG) == 1, said
         assert is_gone(at), said
     assert "interrupted" in said
+    (kept,) = re.findall(r"consoles, logs and packets: (\S+)", said)
+    assert {"why.txt", "wire.pcap0"} <= {path.name for path in Path(kept).iterdir()}
     assert said.rstrip().endswith("FAIL")
 
 
 @pytest.mark.lab
+@pytest.mark.timeout(TIMEOUT)
 def test_killed_then_taken_down() -> None:
     with lab(until="  power ") as (process, at):
         process.kill()
@@ -168,6 +198,29 @@ def test_killed_then_taken_down() -> None:
         assert at in leftovers()
         remove(at)
         assert is_gone(at)
+
+
+@pytest.mark.parametrize(("by", "named"), [((), "Ctrl-C"), (("SIGTERM",), "SIGTERM")])
+def test_it_names_what_interrupted_it(
+    by: tuple[str, ...],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_args: object, **_options: object) -> Path:
+        raise KeyboardInterrupt(*by)
+
+    monkeypatch.setattr(guest_image, "build", interrupt)
+    assert main.run([]) == 1
+    assert f"interrupted by {named}\nFAIL\n" in capsys.readouterr().out
+
+
+def test_help_needs_no_root(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main.run(["--help"]) == 0
+    assert "--firmware" in capsys.readouterr().out
 
 
 def test_help_and_bad_options() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,14 @@ from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.appliance.server import INSIDE, ApplianceServer
 from cuckoo_zfsiscsi.lab.bring_up import Lab, Store
 from cuckoo_zfsiscsi.lab.capture import Capture
-from cuckoo_zfsiscsi.lab.conf import LABEL
+from cuckoo_zfsiscsi.lab.conf import BOOT_TIMEOUT, LABEL
 from cuckoo_zfsiscsi.netboot.medium import place
 from tests.lab import loader
 from tests.netboot.windows_iso import CONTENT, make_iso
+from tests.waiting import wait
 
+STEP = 1800.0
+"""Seconds for one command of the storage server, which may be an emulated machine."""
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -44,15 +46,19 @@ def shared(lab: Lab) -> tuple[Path, Path]:
 def listing(lab: Lab, folder: Path) -> list[str]:
     """Return what is in a folder of the storage server's."""
     if isinstance(lab.server, ApplianceServer):
-        return lab.server.appliance.output(["ls", "-A", str(folder)], timeout=30).split()
+        return lab.server.appliance.output(["ls", "-A", str(folder)], timeout=STEP).split()
     return [path.name for path in folder.iterdir()]
 
 
-def until(what: str, true: Callable[[], Any], lab: Lab, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"{what}: {lab.client.host(LABEL)}\n{console(lab)}"
-        time.sleep(0.2)
+def until(
+    what: str,
+    true: Callable[[], Any],
+    lab: Lab,
+) -> None:
+    def seen() -> str:
+        return f"{lab.client.host(LABEL)}\n{console(lab)}"
+
+    wait(true, BOOT_TIMEOUT, what, seen, pause=0.2)
 
 
 def console(lab: Lab) -> str:
@@ -73,7 +79,7 @@ def state(lab: Lab) -> str:
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3600)
 def test_the_menu_of_a_host_in_maintenance(lab: Lab) -> None:
     until("the first reset", lambda: state(lab) == "clean", lab)
     lab.client.maintenance(LABEL, True)
@@ -97,7 +103,7 @@ def test_the_menu_of_a_host_in_maintenance(lab: Lab) -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3600)
 def test_windows_installer_is_started_with_its_disk(lab: Lab, tmp_path: Path) -> None:
     """As far as to wimboot: it has every file, whole, and the disk is attached."""
     here, there = shared(lab)
@@ -107,7 +113,7 @@ def test_windows_installer_is_started_with_its_disk(lab: Lab, tmp_path: Path) ->
     iso = there / make_iso(here / "win.iso").name
     argv = ["image", "install", LABEL, "win10", "--iso", str(iso), "--size", "1G"]
     with Capture(lab.network, tmp_path / "boot.pcap") as wire:
-        lab.server.zfsiscsi(*argv, timeout=120)
+        lab.server.zfsiscsi(*argv, timeout=STEP)
         until("the loader's end", lambda: loader.END in console(lab), lab)
         seen = [event.what for event in wire.events()]
     assert "login" in seen
@@ -126,8 +132,8 @@ def test_windows_installer_is_started_with_its_disk(lab: Lab, tmp_path: Path) ->
     with pytest.raises(LabError, match="404"):  # as from any other address
         lab.network.run(["curl", "-sSf", f"http://{net.SERVER.ip}:8471/install/boot.wim"])
     with pytest.raises(LabError, match="still has it"):
-        lab.server.zfsiscsi("image", "seal", "win10", timeout=60)
+        lab.server.zfsiscsi("image", "seal", "win10", timeout=STEP)
     lab.client.maintenance(LABEL, False)
     until("back in service", lambda: state(lab) == "clean", lab)
     assert listing(lab, place(load(lab.conf))) == []
-    assert "win10@1: 1.1 GB, sealed" in lab.server.zfsiscsi("image", "seal", "win10", timeout=60)
+    assert "win10@1: 1.1 GB, sealed" in lab.server.zfsiscsi("image", "seal", "win10", timeout=STEP)

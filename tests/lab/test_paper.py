@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from cuckoo_zfsiscsi.lab import conf, guest_image, malware, qemu
+from cuckoo_zfsiscsi.lab import conf, failure, guest_image, malware, qemu
+from cuckoo_zfsiscsi.lab.command import last_words
 from cuckoo_zfsiscsi.lab.machine import Machine
 from cuckoo_zfsiscsi.lab.network import Network, host_address
 from cuckoo_zfsiscsi.lab.server import LocalServer, make_client
 from cuckoo_zfsiscsi.lab.way import Dhcp, Way
+from cuckoo_zfsiscsi.lab.wire import Wire
+from tests.waiting import wait
 
 ADDRESS = str(host_address(1))
 
@@ -29,13 +31,21 @@ class PaperLab:
         return make_client(self.at).host("pc1")
 
     def wait(self, true: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        end = time.monotonic() + 100
-        while not true(shown := self.host()):
-            assert time.monotonic() < end, (
-                f"{what}: {shown}\n{(self.at / 'service.log').read_text()}"
-            )
-            time.sleep(0.2)
+        shown: dict[str, Any] = {}
+
+        def look() -> bool:
+            nonlocal shown
+            shown = self.host()
+            return true(shown)
+
+        def seen() -> str:
+            return f"{shown}; console: {last_words(self.machine.console)}"
+
+        wait(look, conf.BOOT_TIMEOUT, what, seen, pause=0.2)
         return shown
+
+    def keep_evidence(self, why: str) -> str:
+        return failure.keep(self.at, why)
 
     def ready(self, generation: int) -> dict[str, Any]:
         return self.wait(
@@ -57,16 +67,19 @@ def lab(tmp_path: Path, network_name: Callable[[], str], dhcp: Dhcp) -> Iterator
         server = LocalServer(tmp_path, network)
         way = Way(dhcp, reset_on="boot")
         render = partial(conf.render, firmware="bios", power="", prewarm=False, way=way)
+        wire = Wire(network, tmp_path)
         try:
+            wire.start()
             server.up(image, render, "unused", lambda _: None)
             yield PaperLab(tmp_path, network, machine)
         finally:
             machine.off()
             server.down()
+            wire.stop()
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3000)
 def test_a_reset_button_is_all_it_takes(lab: PaperLab, tmp_path: Path, dhcp: Dhcp) -> None:
     """Reboot, and wait for the agent, as CAPE's `physical` does: the system is clean."""
     image = guest_image.build(guest_image.default_cache(), progress=lambda _: None)

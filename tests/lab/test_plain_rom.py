@@ -12,7 +12,7 @@ from cuckoo_zfsiscsi.lab import qemu
 from cuckoo_zfsiscsi.lab.network import Network
 from cuckoo_zfsiscsi.lab.plain_rom import IN, OUT, Turn
 from cuckoo_zfsiscsi.lab.rom import PlainRom
-from tests.waiting import wait
+from tests.waiting import HANG, wait
 
 IPXE = b"\x4d\x04iPXE\xaf\x03\xb0\x01\x01"
 OTHERS = b"\x35\x01\x01" + b"\x00" + b"\x5d\x02\x00\x00"
@@ -75,14 +75,14 @@ def test_one_power_on_after_the_other(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "cuckoo_zfsiscsi.lab.plain_rom", str(tmp_path)]
     with subprocess.Popen(argv) as process:
         try:
-            wait((tmp_path / IN).exists, 10)
+            wait((tmp_path / IN).exists, what="its sockets")
             for _ in range(2):
                 with socket.socket(socket.AF_UNIX) as out, socket.socket(socket.AF_UNIX) as back:
                     out.connect(str(tmp_path / OUT))
                     back.connect(str(tmp_path / IN))
                     for frame in (dhcp(IPXE), bytes(1500)):
                         out.sendall(struct.pack("!I", len(frame)) + frame)
-                        back.settimeout(5)
+                        back.settimeout(HANG)
                         got = b""
                         while len(got) < len(frame) + 4:
                             got += back.recv(4096)

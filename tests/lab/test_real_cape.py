@@ -20,6 +20,7 @@ from cuckoo_zfsiscsi.lab.network import Network
 from cuckoo_zfsiscsi.lab.real_cape import RealCape, default_python
 from cuckoo_zfsiscsi.lab.watch import inside
 from tests.lab import fake_cape
+from tests.waiting import HANG
 
 PYTHON = Path(sys.executable)
 
@@ -69,7 +70,7 @@ def test_python_of_a_checkout(tmp_path: Path) -> None:
 def test_submissions_and_their_end(client: CapeClient, tmp_path: Path) -> None:
     sample = cape_sample.write(tmp_path, "one")
     assert [submit(sample) for submit in client.ways.values()] == [7, 8, 9]
-    assert client.wait(1, Deadline(10)) == {"status": "reported", "errors": []}
+    assert client.wait(1, Deadline(HANG)) == {"status": "reported", "errors": []}
     assert client.machines() == [{"label": "pc1"}]
     assert client.report(1) == {"info": {}}
 
@@ -112,7 +113,7 @@ def test_c2_hears_what_samples_tell(network: Network, tmp_path: Path) -> None:
     url = f"http://{cape_sample.ADDRESS}:{cape_sample.PORT}"
     with cape_sample.c2(network) as heard:
         for query in ("before=none", "after=found"):
-            ask = partial(requests.get, f"{url}/x?{query}", timeout=5)
+            ask = partial(requests.get, f"{url}/x?{query}", timeout=HANG)
             assert inside(network, ask).text == "ok"
     assert heard.told == {"x": {"before": "none", "after": "found"}}
     assert heard.callers == {"x": {str(net.SERVER.ip)}}

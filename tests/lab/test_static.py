@@ -7,6 +7,8 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import guest_image, qemu, static
+from cuckoo_zfsiscsi.lab.command import last_words
+from cuckoo_zfsiscsi.lab.conf import BOOT_TIMEOUT
 from cuckoo_zfsiscsi.lab.network import Network, host_address
 from cuckoo_zfsiscsi.lab.static import StaticServers
 from cuckoo_zfsiscsi.lab.watch import Watch
@@ -59,7 +61,7 @@ def test_one_that_fails_leaves_none(
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_the_guest_boots(network: Network, tmp_path: Path, firmware: qemu.Firmware) -> None:
     image = guest_image.build(guest_image.default_cache(), progress=print)
@@ -72,16 +74,18 @@ def test_the_guest_boots(network: Network, tmp_path: Path, firmware: qemu.Firmwa
     ):
         machine.on()
         try:
-            deadline = Deadline(150)
+            deadline = Deadline(BOOT_TIMEOUT)
             watch.up(deadline)
-            while not watch.agent().ok:
-                deadline.sleep(0.2, "the agent")
+            while not (answer := watch.agent()).ok:
+                seen = f"{answer}; console: {last_words(machine.console)}"
+                deadline.sleep(0.2, f"the agent ({seen})")
             console = machine.console.read_text(errors="replace")
             for milestone in ("initramfs", "iBFT", "login", "root", "userland", "services started"):
                 assert f" {milestone}" in console
             machine.press()
             watch.down(deadline)
             while machine.pid is not None:
-                deadline.sleep(0.1, "the guest's own power-off")
+                seen = last_words(machine.console)
+                deadline.sleep(0.1, f"the guest's own power-off (console: {seen})")
         finally:
             machine.off()

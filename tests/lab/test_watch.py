@@ -16,6 +16,7 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, LabError
 from cuckoo_zfsiscsi.lab.network import Network
 from cuckoo_zfsiscsi.lab.watch import Watch, inside
+from tests.waiting import HANG
 
 ADDRESS = "10.99.0.1"
 NDR = bytes.fromhex("045d888aeb1cc9119fe808002b10486002000000")
@@ -62,13 +63,13 @@ def serving(network: Network, port: int, handler: type) -> Iterator[None]:
 def test_up_and_down_and_up(network: Network) -> None:
     with Watch(network, ADDRESS) as watch:
         with serving(network, 135, Rpc):
-            first = watch.up(Deadline(10))
-        down = watch.down(Deadline(10))
+            first = watch.up(Deadline(HANG))
+        down = watch.down(Deadline(HANG))
         assert down > first
         time.sleep(0.5)
         began = time.monotonic()
         with serving(network, 135, Rpc):
-            up = watch.up(Deadline(10), after=down)
+            up = watch.up(Deadline(HANG), after=down)
         assert up - down >= 0.4
         assert up >= began
         assert [state for _, state in watch.changes()][-3:] == [True, False, True]
@@ -76,8 +77,8 @@ def test_up_and_down_and_up(network: Network) -> None:
 
 def test_what_was_before_does_not_count(network: Network) -> None:
     with serving(network, 135, Rpc), Watch(network, ADDRESS) as watch:
-        moment = watch.up(Deadline(10))
-        assert watch.up(Deadline(10)) == moment
+        moment = watch.up(Deadline(HANG))
+        assert watch.up(Deadline(HANG)) == moment
         with pytest.raises(DeadlineExceededError, match="up"):
             watch.up(Deadline(0.3), after=moment)
         with pytest.raises(DeadlineExceededError, match="down"):

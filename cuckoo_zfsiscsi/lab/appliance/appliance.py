@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from ipaddress import IPv4Interface
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, LabError
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.appliance import channel
 from cuckoo_zfsiscsi.lab.appliance.image import Image
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, LAST_WORDS, last_words, run, tail
 from cuckoo_zfsiscsi.lab.machine import Machine, MachineError
 
 CHECKOUT = Path(__file__).parents[3]
@@ -41,8 +42,8 @@ KERNEL_OPTIONS = (
     # ticks believes that there is none, and stops (io_apic.c, check_timer)
     "no_timer_check",
 )
-BOOT_TIMEOUT = 300.0
-"""Seconds: 15 on two cores of their own."""
+BOOT_TIMEOUT = 900.0
+"""Seconds after which a boot is given up. It bounds hangs: on busy processors it takes its time."""
 TAP = "appliance"
 CACHE = "/var/cache"
 """Inside: where tools keep what they would keep in the checkout."""
@@ -134,9 +135,12 @@ class Appliance:
             self.run(["true"], timeout=deadline.remaining, cwd="/")
         except BaseException as error:
             self.power_fail()
-            if isinstance(error, (LabError, DeadlineExceededError)):
-                what = f"the appliance does not start: {error.what}: {self._last_words()}"
-                raise type(error)(what) from error
+            if isinstance(error, LabError):
+                what = f"the appliance does not start: {error.what}; {self._seen()}"
+                raise LabError(what) from error
+            if isinstance(error, DeadlineExceededError):  # which has the console already
+                what = f"the appliance does not start: {error.what}"
+                raise DeadlineExceededError(what) from error
             raise
 
     def power_fail(self) -> None:
@@ -161,6 +165,8 @@ class Appliance:
     ) -> int:
         """Run a command inside, as root; return its exit status. Any thread, up to 8 at once.
 
+        What it said last, and the console, is in the error when its time is up.
+
         Args:
             argv: program and arguments.
             timeout: seconds; it is ended then.
@@ -172,14 +178,26 @@ class Appliance:
             LabError: it can't be started, or the appliance is or went off.
             DeadlineExceededError: it took longer.
         """
-        return channel.run(
-            self.state,
-            argv,
-            cwd=cwd or str(self.checkout),
-            env={**self.environment, **(env or {})},
-            deadline=Deadline(timeout),
-            on_output=on_output or (lambda _stream, _data: None),
-        )
+        said = b""
+
+        def listen(stream: Literal["out", "err"], data: bytes) -> None:
+            nonlocal said
+            said = (said + data)[-LAST_WORDS:]
+            if on_output:
+                on_output(stream, data)
+
+        try:
+            return channel.run(
+                self.state,
+                argv,
+                cwd=cwd or str(self.checkout),
+                env={**self.environment, **(env or {})},
+                deadline=Deadline(timeout),
+                on_output=listen,
+            )
+        except DeadlineExceededError as error:
+            what = f"{error.what}: {tail(said)}; {self._seen()}"
+            raise DeadlineExceededError(what, fix=error.fix) from error
 
     def output(
         self, argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None
@@ -213,7 +231,7 @@ class Appliance:
             # The checkout is read-only inside
             "PYTHONPYCACHEPREFIX": f"{CACHE}/python",
             "PYTEST_ADDOPTS": f"-o cache_dir={CACHE}/pytest",
-            "PYTEST_TIMEOUT": "600",  # an emulated machine takes several times as long
+            "PYTEST_TIMEOUT": "1800",  # an emulated machine takes several times as long
             "HYPOTHESIS_STORAGE_DIRECTORY": f"{CACHE}/hypothesis",
             "COVERAGE_FILE": f"{OUT}/.coverage",
             "LC_ALL": "C.UTF-8",
@@ -231,7 +249,8 @@ class Appliance:
         if not system.exists():
             made = system.with_suffix(".made")
             run(
-                ["mke2fs", "-q", "-F", "-t", "ext4", str(made), f"{SYSTEM_DISK >> 20}M"], timeout=60
+                ["mke2fs", "-q", "-F", "-t", "ext4", str(made), f"{SYSTEM_DISK >> 20}M"],
+                timeout=HANG,
             )
             made.rename(system)
 
@@ -266,6 +285,10 @@ class Appliance:
         argv += ["-kernel", str(self.image.vmlinuz), "-initrd", str(self.image.initrd)]
         return [*argv, "-append", " ".join(words)]
 
+    def _seen(self) -> str:
+        """Return the end of its console, for a message about a wait in vain."""
+        return f"the appliance's console: {last_words(self.machine.console)}"
+
     def _tap(self) -> None:
         """Make its port of the bridge, if it is not there yet."""
         if self.network is None:
@@ -274,13 +297,6 @@ class Appliance:
         if f" {TAP}:" not in run([*ip, "-o", "link"], timeout=net.TIMEOUT):
             run([*ip, "tuntap", "add", TAP, "mode", "tap"], timeout=net.TIMEOUT)
             run([*ip, "link", "set", TAP, "master", net.BRIDGE, "up"], timeout=net.TIMEOUT)
-
-    def _last_words(self) -> str:
-        try:
-            lines = self.machine.console.read_text(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        return " / ".join(line.strip() for line in lines[-5:]) or "its console is empty"
 
 
 @contextmanager

@@ -43,8 +43,8 @@ exit status: the command's; 128 and more if a signal ended it; 125 if the applia
 """
 FAILED = 125
 """Exit status that tells our failure from the command's, as docker run does."""
-TIMEOUT = 3600.0
-"""Seconds that a command may take if not told otherwise."""
+TIMEOUT = 4 * 3600.0
+"""Seconds that a command may take if not told otherwise: all tests, on a busy machine."""
 
 
 def parser() -> argparse.ArgumentParser:

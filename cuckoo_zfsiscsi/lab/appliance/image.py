@@ -7,18 +7,21 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import guest_image, initrd, packages
 from cuckoo_zfsiscsi.lab.appliance import kernel, rootfs, sources
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
+from cuckoo_zfsiscsi.lab.steps import Count, Steps
 
 KEEP = 2
 """Images, and built modules, of other inputs that stay in the cache, the newest ones."""
 INITRD_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "overlay")
-TIMEOUT = 300.0
-"""Seconds for one tool on 500 MB of files."""
+TIMEOUT = 1800.0
+"""Seconds after which one tool on 500 MB of files hangs."""
+STEPS = ("making the appliance's initrd", "making its root file system")
 
 Say = Callable[[str], None]
 
@@ -51,13 +54,13 @@ def default_cache() -> Path:
 
 
 def build(cache: Path, *, progress: Say) -> Image:
-    """Return the image; built if it is not in the cache: minutes, most of them for ZFS' modules.
+    """Return the image; built if it is not in the cache, most of the time for ZFS' modules.
 
     Two builders wait for each other; what a killed one left does not count and is removed.
 
     Args:
         cache: directory for all that is built and downloaded, made if need be.
-        progress: told what is being done, a few words each.
+        progress: told how far it is, a line each; see lab.steps.
 
     Raises:
         LabError: a package is not to be had, a tool is missing or failed.
@@ -69,9 +72,13 @@ def build(cache: Path, *, progress: Say) -> Image:
             versions = kernel.resolve(view)
             image = Image(cache / f"image-{key(versions)}")
             if not image.folder.exists():
-                modules = kernel.build(versions, cache, view, progress)
-                _build(image, versions, modules, view, progress)
+                zfs = () if kernel.place(versions, cache).exists() else kernel.STEPS
+                names = (*zfs, *rootfs.STEPS, *STEPS)
+                steps = Steps("building the appliance", names, progress, cache)
+                modules = kernel.build(versions, cache, view, steps)
+                _build(image, versions, modules, view, steps)
                 _forget(cache, image.folder, modules)
+                steps.end()
     except OSError as error:
         raise LabError(f"the appliance: {error}", fix=f"df {cache}; rm -r {cache}") from error
     return image
@@ -93,7 +100,7 @@ def key(versions: kernel.Versions) -> str:
 
 
 def _build(
-    image: Image, versions: kernel.Versions, modules: Path, view: list[str], say: Say
+    image: Image, versions: kernel.Versions, modules: Path, view: list[str], steps: Steps
 ) -> None:
     cache = image.folder.parent
     with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as temporary:
@@ -103,17 +110,23 @@ def _build(
             folder.mkdir()
         root = work / "root"
         root.chmod(0o755)
-        rootfs.build(root, versions, modules, cache / "debs", view, say)
-        say("making the appliance's initrd and root file system")
-        made.initrd.write_bytes(_initrd(root, work / "initrd"))
+        rootfs.build(root, versions, modules, cache / "debs", view, steps)
+        ram_disk, file_system = STEPS
+        with steps.step(ram_disk):
+            made.initrd.write_bytes(_initrd(root, work / "initrd"))
         (root / "boot/vmlinuz").rename(made.vmlinuz)
         size = int(run(["du", "-sm", str(root)], timeout=TIMEOUT).split()[0]) * 5 // 4 + 64
         mke2fs = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", str(root)]
-        run([*mke2fs, str(made.root), f"{size}M"], timeout=TIMEOUT)
+        with steps.step(file_system, Count(partial(_written, made.root), "MiB")):
+            run([*mke2fs, str(made.root), f"{size}M"], timeout=TIMEOUT)
         for path in (made.vmlinuz, made.initrd, made.root):
             path.chmod(0o444)
         made.folder.rename(image.folder)
-    say(f"built the appliance {image.folder.name}")
+
+
+def _written(file: Path) -> int:
+    """Return how much of a sparse file is there, in MiB."""
+    return file.stat().st_blocks * 512 >> 20
 
 
 def _initrd(root: Path, work: Path) -> bytes:
@@ -126,7 +139,7 @@ def _initrd(root: Path, work: Path) -> bytes:
     initrd.copy_program(busybox, work / "bin/busybox")
     for library in initrd.libraries(root, busybox):
         initrd.copy_program(library, work / "lib64" / library.name)
-    for applet in run(["chroot", str(root), "busybox", "--list"], timeout=10).split():
+    for applet in run(["chroot", str(root), "busybox", "--list"], timeout=HANG).split():
         if applet != "busybox":
             (work / "bin" / applet).symlink_to("busybox")
     for number, module in enumerate(initrd.modules(root / "usr/lib/modules", INITRD_MODULES)):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import packages
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
+from cuckoo_zfsiscsi.lab.steps import Count, Steps, files
 
 PACKAGE = "linux-image-amd64"
 """Not the cloud kernel: that one has no 9p, by which the checkout is seen inside."""
@@ -23,11 +25,14 @@ CONFIGURE = (
     "--with-linux-obj={build}",
 )
 MAKE = ("make", "-s", "-j2")
-TIMEOUT = 3600.0
-"""Seconds: 300 with two cores of their own, a busy machine takes several times that."""
+TIMEOUT = 4 * 3600.0
+"""Seconds after which a build hangs."""
+STEPS = (
+    "downloading ZFS and the kernel's headers",
+    "asking the kernel's headers what ZFS can use",
+    "compiling ZFS",
+)
 FIX = "scripts/setup lab"
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,12 @@ def resolve(view: Sequence[str]) -> Versions:
     return Versions(kernel, found.group(1))
 
 
-def build(versions: Versions, cache: Path, view: Sequence[str], say: Say) -> Path:
+def place(versions: Versions, cache: Path) -> Path:
+    """Return the directory of the built modules, which may not be there yet."""
+    return cache / f"zfs-{versions.abi}-{versions.zfs}-{versions.key}"
+
+
+def build(versions: Versions, cache: Path, view: Sequence[str], steps: Steps) -> Path:
     """Return the directory of the built modules (*.ko); built if it is not in the cache.
 
     Whoever calls holds the cache's lock.
@@ -74,34 +84,33 @@ def build(versions: Versions, cache: Path, view: Sequence[str], say: Say) -> Pat
         versions: of what.
         cache: where they are kept.
         view: options of apt.
-        say: told what is being done.
+        steps: told of STEPS, among others, if it is not in the cache.
 
     Raises:
         LabError: apt or the compiler failed.
     """
-    modules = cache / f"zfs-{versions.abi}-{versions.zfs}-{versions.key}"
+    modules = place(versions, cache)
     if modules.exists():
         return modules
-    say(f"downloading ZFS {versions.zfs} and the headers of {versions.abi}")
     headers = f"linux-headers-{versions.abi}"
     depends = re.search(r"^Depends: (.*)", packages.show(headers, view=view), re.M)
     needs = re.findall(r"\blinux-[^\s,]+", depends.group(1)) if depends else []
-    debs = packages.download([headers, *needs, SOURCE], cache / "debs", view=view)
+    with steps.step(STEPS[0]):
+        debs = packages.download([headers, *needs, SOURCE], cache / "debs", view=view)
     with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as temporary:
         work = Path(temporary)
         for deb in debs:
             run(["dpkg-deb", "-x", str(deb), str(work)], timeout=TIMEOUT)
         made = work / "modules"
         made.mkdir()
-        for module in _compile(work, versions, say):
-            target = made / module.name
-            run(["strip", "--strip-debug", "-o", str(target), str(module)], timeout=60)
+        for built in _compile(work, versions, steps):
+            target = made / built.name
+            run(["strip", "--strip-debug", "-o", str(target), str(built)], timeout=HANG)
         made.rename(modules)
-    say(f"built ZFS {versions.zfs} for {versions.abi}")
     return modules
 
 
-def _compile(work: Path, versions: Versions, say: Say) -> list[Path]:
+def _compile(work: Path, versions: Versions, steps: Steps) -> list[Path]:
     """Compile below the unpacked packages; return the modules."""
     build = work / f"usr/src/linux-headers-{versions.abi}"
     makefile = build / "Makefile"  # the one place of the packages with an absolute path
@@ -111,15 +120,19 @@ def _compile(work: Path, versions: Versions, say: Say) -> list[Path]:
     source = next((work / "usr/src").glob("zfs-*"), None)
     if common is None or source is None:
         raise LabError(f"the packages of {versions.abi} and ZFS are not laid out as expected")
-    say("asking the kernel's headers what ZFS can use (2 minutes)")
+    _, asking, compiling = STEPS
+    trials = Count(partial(files, source / "build", ".o"), "trials")
+    module = source / "module"
+    objects = Count(partial(files, module, ".o"), "objects", about=files(module, ".c"))
     configure = [word.format(common=common.group(1), build=build) for word in CONFIGURE]
     try:
-        run(configure, timeout=TIMEOUT, cwd=source)
-        say("compiling ZFS (4 minutes on two cores)")
-        run(MAKE, timeout=TIMEOUT, cwd=source)
+        with steps.step(asking, trials):
+            run(configure, timeout=TIMEOUT, cwd=source)
+        with steps.step(compiling, objects):
+            run(MAKE, timeout=TIMEOUT, cwd=source)
     except LabError as error:
         raise LabError(f"ZFS can't be built for {versions.abi}: {error}", fix=FIX) from error
-    modules = sorted((source / "module").rglob("*.ko"))
-    if not {"spl.ko", "zfs.ko"} <= {module.name for module in modules}:
+    modules = sorted(module.rglob("*.ko"))
+    if not {"spl.ko", "zfs.ko"} <= {one.name for one in modules}:
         raise LabError(f"the build of ZFS made no zfs.ko for {versions.abi}")
     return modules

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import initrd, packages
 from cuckoo_zfsiscsi.lab.appliance.kernel import Versions
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
+from cuckoo_zfsiscsi.lab.steps import Count, Steps, files
 
 FILES = Path(__file__).parent / "guest"
 """What is ours inside."""
@@ -90,13 +92,21 @@ MODULES = (
 """What the appliance can use, in the kernel's names; those that they need come along."""
 
 
+STEPS = (
+    "downloading the appliance's packages",
+    "unpacking them",
+    "taking the kernel and its modules",
+    "compiling Python's modules",
+)
+
+
 def build(
     root: Path,
     versions: Versions,
     zfs: Path,
     debs: Path,
     view: Sequence[str],
-    say: Callable[[str], None],
+    steps: Steps,
 ) -> None:
     """Fill a root tree.
 
@@ -106,22 +116,23 @@ def build(
         zfs: the directory of ZFS' modules.
         debs: where downloaded packages are kept.
         view: options of apt.
-        say: told what is being done.
+        steps: told of STEPS, among others.
 
     Raises:
         LabError: apt or a package failed, or a kernel module is not to be had.
     """
-    say("downloading the appliance's packages")
-    found = packages.fetch([*PACKAGES, *server_packages()], debs, view=view)
-    say(f"unpacking {len(found)} packages")
+    download, unpack, kernel, compiling = STEPS
+    with steps.step(download, Count(partial(files, debs, ".deb"), "packages there")):
+        found = packages.fetch([*PACKAGES, *server_packages()], debs, view=view)
     wanted = [deb for name, deb in found.items() if name not in LEAVE_OUT]
-    packages.unpack(wanted, root, exclude=EXCLUDE)
+    with steps.step(unpack, Count(partial(files, root), "files")):
+        packages.unpack(wanted, root, exclude=EXCLUDE)
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    _kernel(root, versions, zfs, debs, view)
+    with steps.step(kernel):
+        _kernel(root, versions, zfs, debs, view)
     _busybox(root)
     _configure(root)
-    say("compiling Python's modules")
     folders = [
         "/usr/lib/python3",
         *(f"/{path.relative_to(root)}" for path in root.glob("usr/lib/python3.*")),
@@ -135,7 +146,8 @@ def build(
         "/(test|tests|lib2to3)/",
         *folders,
     ]
-    run(["chroot", str(root), *compiler], timeout=300, env={"PYTHONDONTWRITEBYTECODE": ""})
+    with steps.step(compiling, Count(partial(files, root, ".pyc"), "modules")):
+        run(["chroot", str(root), *compiler], timeout=1800, env={"PYTHONDONTWRITEBYTECODE": ""})
 
 
 def server_packages() -> list[str]:
@@ -168,13 +180,13 @@ def _kernel(root: Path, versions: Versions, zfs: Path, debs: Path, view: Sequenc
     there = {initrd.name_of(path) for path in [*target.rglob("*.ko*"), *map(Path, builtin)]}
     if missing := [name for name in MODULES if name not in there]:
         raise LabError(f"kernel {versions.abi} has no module {' '.join(missing)}")
-    run(["chroot", str(root), "depmod", versions.abi], timeout=60)
+    run(["chroot", str(root), "depmod", versions.abi], timeout=HANG)
     shutil.rmtree(whole)
 
 
 def _busybox(root: Path) -> None:
     """Make busybox stand in for the commands that no package brought."""
-    for applet in run(["chroot", str(root), "busybox", "--list"], timeout=10).split():
+    for applet in run(["chroot", str(root), "busybox", "--list"], timeout=HANG).split():
         places = [root / "usr" / way / applet for way in ("bin", "sbin")]
         if not any(place.is_symlink() or place.exists() for place in places):
             places[0].symlink_to("busybox")
@@ -201,4 +213,4 @@ def _configure(root: Path) -> None:
     (root / "appliance").mkdir()
     for name in ("init", "agent.py"):
         initrd.copy_program(FILES / name, root / "appliance" / name)
-    run(["chroot", str(root), "ldconfig"], timeout=60)
+    run(["chroot", str(root), "ldconfig"], timeout=HANG)

@@ -10,14 +10,13 @@ import secrets
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import conf
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.appliance.appliance import Appliance
 from cuckoo_zfsiscsi.lab.appliance.image import Image, build, default_cache
-from cuckoo_zfsiscsi.lab.command import into, run
+from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.logged import Logged
 from cuckoo_zfsiscsi.lab.server import IMPORT, Render, Say, await_service, write_secret
 
 LINK = "manage0"
@@ -25,10 +24,10 @@ OURS, ITS = IPv4Interface("10.97.0.2/24"), IPv4Interface("10.97.0.1/24")
 """Addresses on the management link."""
 MAC = "52:54:00:99:02:00"
 API_PORT = 8470
-START = 180.0
+START = 900.0
 """Seconds within which the service must serve, in an emulated machine."""
-COMMAND = 120.0
-"""Seconds for a short command in it."""
+COMMAND = 600.0
+"""Seconds for a short command in it: Python alone takes half a minute to begin when it is busy."""
 INSIDE = Path("/out")
 """Where the shared directory is inside."""
 
@@ -51,11 +50,12 @@ class ApplianceServer:
         # CAPE's plugin runs outside of the lab's network: the management link ends at a socket
         forward = ["socat", f"UNIX-LISTEN:{at}/api.sock,fork,mode=600"]
         forward.append(f"TCP:{ITS.ip}:{API_PORT}")
-        self._forward = Daemon(
-            into(at / "socat.log", [*network.prefix, *forward]),
+        self._forward = Logged(
+            [*network.prefix, *forward],
+            at / "socat.log",
             at / "socat.pid",
-            error=LabError,
-            fix="apt-get install socat",
+            name="socat",
+            install="apt-get install socat",
             grace=1.0,
         )
 
@@ -101,7 +101,7 @@ class ApplianceServer:
         self.appliance.output(["sh", "-c", f"({serve}) &"], timeout=COMMAND)
         socket = self._at / "api.sock"
         self._forward.start(Deadline(START), socket.exists)
-        await_service(self._at, Deadline(START))
+        await_service(self._at, Deadline(START), self.logs[0])
 
     def down(self) -> None:
         """As Server.down(): what an emulated machine has to lose goes with it."""

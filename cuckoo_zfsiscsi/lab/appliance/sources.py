@@ -6,13 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
 
 LIST = re.compile(r"^(?!.*[ \t]contrib\b)(deb[ \t].*[ \t]main\b)", re.M)
 """A line of sources.list(5) with the component main and without contrib."""
 STANZA = re.compile(r"^(?!.*\bcontrib\b)(Components:(?:.*[ \t])?main\b)", re.M | re.I)
 """The same of a deb822 file."""
-TIMEOUT = 20.0
+TIMEOUT = HANG
 """Seconds for apt to tell where its configuration lies."""
 
 

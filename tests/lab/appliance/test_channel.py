@@ -10,7 +10,6 @@ import select
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, LabErr
 from cuckoo_zfsiscsi.lab.appliance import channel
 from cuckoo_zfsiscsi.lab.appliance.guest import agent
 from tests.processes import alive
-from tests.waiting import wait
+from tests.waiting import HANG, wait
 
 
 class Ports:
@@ -72,15 +71,27 @@ def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ports]:
 Run = Callable[..., tuple[int, bytes, bytes]]
 
 
+class UntilItSpeaks(Deadline):
+    """Is over when the command has said something: however long it took to begin."""
+
+    has_spoken = False
+
+    @property
+    def remaining(self) -> float:
+        return 0.0 if self.has_spoken else super().remaining
+
+
 @pytest.fixture
 def run(tmp_path: Path, ports: Ports) -> Run:
-    def run(*argv: str, seconds: float = 30, **env: str) -> tuple[int, bytes, bytes]:
+    def run(*argv: str, deadline: Deadline | None = None, **env: str) -> tuple[int, bytes, bytes]:
         said = {"out": b"", "err": b""}
+        deadline = deadline or Deadline(HANG)
 
         def keep(stream: str, data: bytes) -> None:
             said[stream] += data
+            if isinstance(deadline, UntilItSpeaks):
+                deadline.has_spoken = True
 
-        deadline = Deadline(seconds)
         status = channel.run(tmp_path, argv, cwd="/usr", env=env, deadline=deadline, on_output=keep)
         return status, said["out"], said["err"]
 
@@ -111,10 +122,24 @@ def test_a_program_that_is_not_there(run: Run) -> None:
 
 def test_a_child_that_stays_does_not_hold_the_command(run: Run, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    began = time.monotonic()
-    assert run("sh", "-c", f"sleep 60 & echo $! >{pid}; echo done")[:2] == (0, b"done\n")
-    assert time.monotonic() - began < 30
-    os.kill(int(pid.read_text()), 9)
+    assert run("sh", "-c", f"sleep 600 & echo $! >{pid}; echo done")[:2] == (0, b"done\n")
+    child = int(pid.read_text())
+    assert alive(child)
+    os.kill(child, 9)
+
+
+def test_what_it_said_last_is_whole_though_time_is_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that keeps the pipe is given no time, what the command left in it is passed on."""
+    monkeypatch.setattr(agent, "LINGER", 0.0)
+    monkeypatch.setattr(agent, "CHUNK", 1000)
+    script = "sleep 600 & echo $!; head -c 60000 /dev/zero"
+    for _ in range(3):
+        status, out, _ = run("sh", "-c", script)
+        child, _, zeros = out.partition(b"\n")
+        os.kill(int(child), 9)
+        assert (status, len(zeros)) == (0, 60000)
 
 
 def test_a_command_that_closes_its_output_is_waited_for(run: Run) -> None:
@@ -124,9 +149,10 @@ def test_a_command_that_closes_its_output_is_waited_for(run: Run) -> None:
 @pytest.mark.parametrize("noise", ["", "yes &"])
 def test_time_is_up_and_the_command_is_ended(run: Run, tmp_path: Path, noise: str) -> None:
     pid = tmp_path / "pid"
+    script = f"echo $$ >{pid}; {noise} echo up; sleep 600"
     with pytest.raises(DeadlineExceededError, match="sh -c"):
-        run("sh", "-c", f"{noise} echo $$ >{pid}.new; mv {pid}.new {pid}; sleep 60", seconds=3)
-    wait(lambda: not alive(int(pid.read_text())), 30)
+        run("sh", "-c", script, deadline=UntilItSpeaks(HANG))
+    wait(lambda: not alive(int(pid.read_text())), what="its end")
     assert run("true")[0] == 0
 
 
@@ -135,15 +161,15 @@ def test_a_command_that_ignores_sigterm_is_ended(
 ) -> None:
     monkeypatch.setattr(agent, "GRACE", 0.2)
     pid = tmp_path / "pid"
-    script = f"trap '' TERM; echo $$ >{pid}; exec >&- 2>&-; while :; do sleep 0.1; done"
+    script = f"trap '' TERM; echo $$ >{pid}; echo up; exec >&- 2>&-; while :; do sleep 0.1; done"
     with pytest.raises(DeadlineExceededError):
-        run("sh", "-c", script, seconds=3)
-    wait(lambda: not alive(int(pid.read_text())), 30)
+        run("sh", "-c", script, deadline=UntilItSpeaks(HANG))
+    wait(lambda: not alive(int(pid.read_text())), what="its end")
 
 
 def test_at_the_same_time_as_many_as_there_are_ports(run: Run, tmp_path: Path) -> None:
     """Each waits for the other; a third has to wait for one of them."""
-    a, b = tmp_path / "a", tmp_path / "b"
+    a, b, end = tmp_path / "a", tmp_path / "b", tmp_path / "end"
     found: list[int] = []
 
     def meet(mine: Path, other: Path) -> None:
@@ -152,12 +178,15 @@ def test_at_the_same_time_as_many_as_there_are_ports(run: Run, tmp_path: Path) -
 
     threads = [threading.Thread(target=meet, args=pair) for pair in ((a, b), (b, a))]
     threads[0].start()
-    wait(a.exists, 30)
-    hold = threading.Thread(target=run, args=("sleep", "3"))
+    wait(a.exists, what="the first command")
+    hold = threading.Thread(
+        target=run, args=("sh", "-c", f"while [ ! -e {end} ]; do sleep 0.05; done")
+    )
     hold.start()
-    wait(lambda: busy(tmp_path) == 2, 30)
+    wait(lambda: busy(tmp_path) == 2, what="two busy ports", seen=lambda: busy(tmp_path))
     with pytest.raises(DeadlineExceededError, match="waiting for one of 2 ports"):
-        run("true", seconds=0.3)
+        run("true", deadline=Deadline(0.3))
+    end.touch()
     hold.join()
     threads[1].start()
     for thread in threads:
@@ -195,7 +224,7 @@ def request(number: int) -> bytes:
 def answered(line: Line) -> set[int]:
     """Return whose requests the agent answers until one has ended; then it sees us go."""
     ours, theirs = line
-    ours.settimeout(30)
+    ours.settimeout(HANG)
     agent_runs = threading.Thread(target=agent.converse, args=(theirs.fileno(),))
     agent_runs.start()
     who: set[int] = set()
@@ -247,7 +276,12 @@ def test_what_is_no_request(line: bytes) -> None:
 def test_it_is_off(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="the appliance is off"):
         channel.run(
-            tmp_path, ["true"], cwd="/", env={}, deadline=Deadline(5), on_output=lambda _s, _d: None
+            tmp_path,
+            ["true"],
+            cwd="/",
+            env={},
+            deadline=Deadline(HANG),
+            on_output=lambda _s, _d: None,
         )
 
 
@@ -271,7 +305,7 @@ def test_it_goes_off(tmp_path: Path) -> None:
                 ["true"],
                 cwd="/",
                 env={},
-                deadline=Deadline(9),
+                deadline=Deadline(HANG),
                 on_output=lambda _s, _d: None,
             )
         thread.join()
@@ -283,10 +317,10 @@ def test_cancelled(run: Run, tmp_path: Path) -> None:
     with pytest.raises(CancelledError, match="enough"):
         channel.run(
             tmp_path,
-            ["sleep", "60"],
+            ["sleep", "600"],
             cwd="/",
             env={},
-            deadline=Deadline(60, cancel),
+            deadline=Deadline(HANG, cancel),
             on_output=lambda _s, _d: None,
         )
 

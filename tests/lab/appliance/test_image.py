@@ -69,7 +69,9 @@ def debugfs(disk: Path, command: str) -> str:
 def test_build_and_what_is_in_it(cache: Path) -> None:
     said: list[str] = []
     made = image.build(cache, progress=said.append)
-    assert said[-1] == f"built the appliance {made.folder.name}"
+    assert said[0].startswith("building the appliance, 6 steps: never built here")
+    assert said[-1].startswith("building the appliance: built in ")
+    assert [line.partition(",")[0] for line in said[1:-1]] == [f"{step}/6" for step in range(1, 7)]
     assert made.vmlinuz.read_bytes() == b"kernel"
     assert {path.stat().st_mode & 0o222 for path in made.folder.iterdir()} == {0}
     assert not list(cache.glob("building-*"))

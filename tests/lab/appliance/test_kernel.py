@@ -11,6 +11,7 @@ from cuckoo_zfsiscsi.lab import packages
 from cuckoo_zfsiscsi.lab.appliance import kernel
 from cuckoo_zfsiscsi.lab.appliance.kernel import Versions
 from cuckoo_zfsiscsi.lab.packages import Kernel
+from cuckoo_zfsiscsi.lab.steps import Steps
 
 ABI = "6.9.0-1-amd64"
 VERSIONS = Versions(Kernel(f"linux-image-{ABI}", "6.9.1-1"), "2.9-1")
@@ -64,20 +65,24 @@ def asked(tmp_path: Path, source: dict[str, str], monkeypatch: pytest.MonkeyPatc
     return asked
 
 
+def steps(folder: Path, said: list[str]) -> Steps:
+    return Steps("building ZFS", kernel.STEPS, said.append, folder)
+
+
 def test_build_once(tmp_path: Path, asked: list[str]) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     said: list[str] = []
-    modules = kernel.build(VERSIONS, cache, ["-v"], said.append)
+    modules = kernel.build(VERSIONS, cache, ["-v"], steps(tmp_path, said))
     assert modules.parent == cache
     assert sorted(path.name for path in modules.iterdir()) == ["spl.ko", "zfs.ko"]
     needs = ["linux-headers-6.9.0-1-common", "linux-kbuild-6.9"]
     assert asked == [f"linux-headers-{ABI}", *needs, "zfs-dkms"]
-    assert said[-1] == f"built ZFS 2.9-1 for {ABI}"
-    assert list(cache.iterdir()) == [modules]
-    said.clear()
-    assert kernel.build(VERSIONS, cache, ["-v"], said.append) == modules
-    assert not said
+    assert [line.rpartition(": ")[2] for line in said[1:]] == list(kernel.STEPS)
+    assert list(cache.iterdir()) == [modules] == [kernel.place(VERSIONS, cache)]
+    before = len(said)
+    assert kernel.build(VERSIONS, cache, ["-v"], steps(tmp_path, said)) == modules
+    assert len(said) == before + 1, "it says what there is to do, and does nothing"
 
 
 @pytest.mark.usefixtures("asked")
@@ -96,7 +101,7 @@ def test_a_build_that_fails(
     cache = tmp_path / "cache"
     cache.mkdir()
     with pytest.raises(LabError, match=message):
-        kernel.build(VERSIONS, cache, ["-v"], lambda _text: None)
+        kernel.build(VERSIONS, cache, ["-v"], steps(tmp_path, []))
     assert not list(cache.iterdir())
 
 
@@ -105,7 +110,7 @@ def test_packages_of_another_layout(tmp_path: Path, source: dict[str, str]) -> N
     source.clear()
     source["usr/share/x"] = ""
     with pytest.raises(LabError, match="not laid out as expected"):
-        kernel.build(VERSIONS, tmp_path, ["-v"], lambda _text: None)
+        kernel.build(VERSIONS, tmp_path, ["-v"], steps(tmp_path, []))
 
 
 def test_every_input_counts(monkeypatch: pytest.MonkeyPatch) -> None:

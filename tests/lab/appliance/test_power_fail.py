@@ -16,14 +16,14 @@ from tests.zfs.rig import make_image, write_conf
 
 SIZE = 16
 """MiB."""
-STEP = 900.0
+STEP = 3600.0
 """Seconds for one step in an emulated machine."""
 MOMENTS = 3.0
 """Seconds within which the resets of all hosts are under way."""
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("mode", ["swap", "rollback"])
 def test_power_fails_during_resets(tmp_path: Path, mode: Literal["swap", "rollback"]) -> None:
     """One host for each kind of damage; all are reset when the power fails."""
@@ -42,7 +42,7 @@ def test_power_fails_during_resets(tmp_path: Path, mode: Literal["swap", "rollba
 
     with appliance:
         pool = ["zpool", "create", "-o", "ashift=12", "-m", "none", "tank", "/dev/vdb"]
-        appliance.output(pool, timeout=120)
+        appliance.output(pool, timeout=STEP)
         appliance.output(_program("prepare"), timeout=STEP)
         with pytest.raises(Exception, match=r"off|gone|closed|power"):
             appliance.run(_program("damage"), timeout=STEP, on_output=listen)

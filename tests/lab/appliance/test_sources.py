@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.lab.appliance import sources
-from cuckoo_zfsiscsi.lab.command import run
+from cuckoo_zfsiscsi.lab.command import HANG, run
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "view/sources").mkdir(parents=True)
     (tmp_path / "view/sources/old.list").write_text("deb copy:/gone bookworm main\n")
     view = sources.view(tmp_path / "view")
-    uris = run(["apt-get", *view, "update", "--print-uris"], timeout=30)
+    uris = run(["apt-get", *view, "update", "--print-uris"], timeout=HANG)
     assert "copy:/nowhere/debian/dists/bookworm/InRelease" in uris
     assert "copy:/else/dists/sid/InRelease" in uris
     assert "gone" not in uris
     assert "main contrib" in (tmp_path / "view/sources/mine.list").read_text()
-    dump = run(["apt-config", *view, "shell", "x", "Dir::State::lists/d"], timeout=30)
+    dump = run(["apt-config", *view, "shell", "x", "Dir::State::lists/d"], timeout=HANG)
     assert dump.strip() == f"x='{tmp_path}/view/lists/'"

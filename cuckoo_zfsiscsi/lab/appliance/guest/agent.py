@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
 import signal
+import struct
 import subprocess
+import termios
 import threading
 import time
 from pathlib import Path
@@ -29,7 +32,10 @@ IDLE = 0.25
 PAUSE = 0.05
 """Seconds between looks at a command, or at a port that takes nothing just now."""
 LINGER = 0.3
-"""Seconds that output may still come after the command has ended: a child of it has the pipe."""
+"""Seconds that output may still come after the command has ended: a child of it has the pipe.
+
+What the command itself said is in the pipe by then, and is passed on however long that takes.
+"""
 GRACE = 3.0
 """Seconds between SIGTERM and SIGKILL for a command that nobody waits for any more."""
 
@@ -142,6 +148,7 @@ def relay(port: int, number: object, child: subprocess.Popen[bytes]) -> None:
         GoneError: nobody reads it.
     """
     ended = None
+    owed: dict[int, int] = {}  # bytes that were in each pipe when the command had ended
     poll = select.poll()
     names = {}
     with contextlib.ExitStack() as stack:
@@ -150,18 +157,27 @@ def relay(port: int, number: object, child: subprocess.Popen[bytes]) -> None:
             stack.enter_context(pipe)
             names[pipe.fileno()] = name
             poll.register(pipe, select.POLLIN)
-        while names and (ended is None or time.monotonic() < ended + LINGER):
+        while names and (ended is None or any(owed.values()) or time.monotonic() < ended + LINGER):
             for pipe_number, _ in poll.poll(100):
                 if data := os.read(pipe_number, CHUNK):
+                    owed[pipe_number] = max(0, owed.get(pipe_number, 0) - len(data))
                     encoded = base64.b64encode(data).decode()
                     send(port, id=number, **{names[pipe_number]: encoded})
                 else:
                     poll.unregister(pipe_number)
                     del names[pipe_number]
+                    owed.pop(pipe_number, None)
             if gone(port):
                 raise GoneError
             if ended is None and child.poll() is not None:
                 ended = time.monotonic()
+                owed = {pipe_number: waiting(pipe_number) for pipe_number in names}
+
+
+def waiting(pipe: int) -> int:
+    """Return how many bytes can be read from a pipe."""
+    (number,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(number)
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
