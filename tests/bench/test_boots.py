@@ -10,6 +10,7 @@ from cuckoo_zfsiscsi.lab.capture import Times
 from cuckoo_zfsiscsi.lab.way import Dhcp
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("row", "server"), [("bios-ipxe", "kea")])
@@ -21,6 +22,7 @@ def test_no_secret_wait(row: str, server: Dhcp) -> None:
     assert boots.faults([boot]) == []
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(600)
 def test_http_boot() -> None:
@@ -31,6 +33,7 @@ def test_http_boot() -> None:
     assert boots.faults([boot]) == []
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(600)
 def test_reset_while_the_paper_s_servers_answer() -> None:

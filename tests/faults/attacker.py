@@ -1,7 +1,7 @@
 """Malware on a host, as far as the boot network sees it. Prints what it got, as JSON.
 
 attacker.py ask URL [METHOD]     tftp NAME     flood OWN_MAC made-up|own COUNT     arp OWN_MAC IP
-attacker.py request OWN_MAC IP TRANSACTION ipxe|other
+attacker.py request OWN_MAC IP TRANSACTION ipxe|uefi|other TIMES
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from collections.abc import Callable
 SERVER = "10.99.0.1"
 IPXE = b"\x4d\4iPXE\xaf\0"
 """Its user class, and its own options."""
+HANG = 120
+"""Seconds: whoever has not answered by then never will. As in patience.py; nothing is imported
+here but Python's own, as this is started many times."""
 BROADCAST = 6 * b"\xff"
 
 
 def ask(url: str, method: str = "GET") -> dict[str, object]:
     request = urllib.request.Request(url, method=method, data=b"{}" if method == "POST" else None)
     try:
-        with urllib.request.urlopen(request, timeout=9) as answer:
+        with urllib.request.urlopen(request, timeout=HANG) as answer:
             return {"status": answer.status, "text": answer.read().decode()}
     except urllib.error.HTTPError as error:
         return {"status": error.code, "text": error.read().decode()}
@@ -80,22 +83,27 @@ def flood(own: str, how: str, count: str) -> dict[str, object]:
     return {"offers": offers}
 
 
-def request(own: str, address: str, number: str, who: str) -> dict[str, object]:
-    """Ask for an address, as iPXE, UEFI or another; return the boot file that the answer names."""
+def request(own: str, address: str, number: str, who: str, times: str) -> dict[str, object]:
+    """Ask for an address, as iPXE, UEFI or another; return the boot files that answers name."""
     mac = bytes.fromhex(own.replace(":", ""))
     options = b"\x35\1\3\x32\4" + socket.inet_aton(address) + b"\x37\2\x42\x43"
     options += {"ipxe": IPXE, "uefi": b"\x5d\2\0\7"}.get(who, b"")
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
         wire.bind(("eth0", 0x0800))
-        wire.settimeout(12)
-        wire.send(dhcp(mac, mac, bytes.fromhex(number), options))
-        while True:
-            try:
-                frame = wire.recv(2048)
-            except TimeoutError:
-                return {"file": None}
-            if frame[34:38] == b"\0\x43\0\x44" and frame[46:50] == bytes.fromhex(number):
-                return {"file": frame[42 + 108 : 42 + 236].split(b"\0")[0].decode()}
+        wire.settimeout(HANG)
+        return {"files": [_file(wire, mac, number, options) for _ in range(int(times))]}
+
+
+def _file(wire: socket.socket, mac: bytes, number: str, options: bytes) -> str | None:
+    """Send one request; return the boot file that its answer names, None if there is no answer."""
+    wire.send(dhcp(mac, mac, bytes.fromhex(number), options))
+    while True:
+        try:
+            frame = wire.recv(2048)
+        except TimeoutError:
+            return None
+        if frame[34:38] == b"\0\x43\0\x44" and frame[46:50] == bytes.fromhex(number):
+            return frame[42 + 108 : 42 + 236].split(b"\0")[0].decode()
 
 
 def arp(own: str, address: str) -> dict[str, object]:

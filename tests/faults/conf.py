@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, host_address, mac
+from tests.faults.patience import SERVICE
 
 PASSWORD = "bmc-password"
 HEAD = """\
@@ -14,8 +15,8 @@ machines = {labels}
 interface = {bridge}
 service = unix://{at}/api.sock
 run_dir = {at}/run
-start_timeout = 60
-stop_timeout = 20
+start_timeout = {start_timeout}
+stop_timeout = {stop_timeout}
 
 [storage]
 path = {at}/store
@@ -41,19 +42,29 @@ power_password_file = {at}/bmc.password
 """
 
 
-def write(at: Path, power: Mapping[int, str], **keys: object) -> Path:
+def write(
+    at: Path, power: Mapping[int, str], *, stop_timeout: float = SERVICE, **keys: object
+) -> Path:
     """Write the file, and that of the password for power; return its path.
 
     Args:
         at: the directory.
         power: URL of each host's power device, by the host's number in the lab's network.
+        stop_timeout: seconds that a stop may take.
         keys: more of each host's section.
     """
     password = at / "bmc.password"
     password.touch(0o600)
     password.write_text(f"{PASSWORD}\n")
     labels = [f"pc{number}" for number in power]
-    text = HEAD.format(labels=",".join(labels), bridge=BRIDGE, server=SERVER.ip, at=at)
+    text = HEAD.format(
+        labels=",".join(labels),
+        bridge=BRIDGE,
+        server=SERVER.ip,
+        at=at,
+        start_timeout=SERVICE,
+        stop_timeout=stop_timeout,
+    )
     for label, (number, url) in zip(labels, power.items(), strict=True):
         host = {"label": label, "ip": host_address(number), "mac": mac(number), "power": url}
         text += HOST.format(at=at, **host)

@@ -1,7 +1,4 @@
-"""Run the service and kill it (SIGKILL, by itself) before or after the Nth call of one method.
-
-die.py METHOD before|after N ARGUMENT...       METHOD as module:Class.method
-"""
+"""A death that is arranged: this process kills itself before or after the Nth call of a method."""
 
 from __future__ import annotations
 
@@ -9,11 +6,17 @@ import functools
 import importlib
 import os
 import signal
-import sys
 from typing import Any
 
 
 def arrange(method: str, when: str, number: int) -> None:
+    """Let this process be killed with SIGKILL.
+
+    Args:
+        method: as module:Class.method.
+        when: "before" or "after" the call.
+        number: of the call: 1, 2, ...
+    """
     module, _, path = method.partition(":")
     owner = importlib.import_module(module)
     *classes, name = path.split(".")
@@ -34,15 +37,3 @@ def arrange(method: str, when: str, number: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(owner, name, deadly)
-
-
-def main() -> int:
-    method, when, number, *arguments = sys.argv[1:]
-    arrange(method, when, int(number))
-    from cuckoo_zfsiscsi.cli import run
-
-    return run(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +14,17 @@ from cuckoo_zfsiscsi.cape.client import Client
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 from cuckoo_zfsiscsi.lab.bmc import Bmc
 from cuckoo_zfsiscsi.lab.machine import Machine
-from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, Network, host_address, mac
-from tests.faults import conf
+from cuckoo_zfsiscsi.lab.network import BRIDGE, FOLDER, SERVER, Network, host_address, mac
+from tests.faults import conf, patience
 from tests.faults.conf import PASSWORD
-from tests.faults.small_lab import GUEST, IMAGE_SIZE
+from tests.faults.forked import Child, ForkServer
+from tests.faults.patience import HANG
+from tests.faults.small_lab import IMAGE_SIZE, PLAYED
+
+TIMEOUT = 15.0
+"""Seconds for a power switch and for a boot: bench.faults has hosts that take longer."""
+STOP_TIMEOUT = 20.0
+"""Seconds that a stop may take; bench.faults has hosts that do not go off."""
 
 
 class Farm:
@@ -28,10 +33,16 @@ class Farm:
     Args:
         at: an empty directory.
         hosts: how many.
+        forks: what the service is forked from; one of its own if left out.
+        timeout: seconds for a power switch and for a boot.
     """
 
-    def __init__(self, at: Path, hosts: int) -> None:
+    def __init__(
+        self, at: Path, hosts: int, forks: ForkServer | None = None, timeout: float = TIMEOUT
+    ) -> None:
         self.at = at
+        self._forks = forks
+        self._timeout = timeout
         self.network = Network(f"zfsiscsi-farm-{os.getpid()}", hosts=hosts)
         self.conf = at / "zfsiscsi.conf"
         self.log = at / "service.log"
@@ -39,11 +50,13 @@ class Farm:
         self.labels = [f"pc{number}" for number in range(1, hosts + 1)]
         self.machines = {label: Machine(at / label) for label in self.labels}
         self.client = Client(f"unix://{at}/api.sock")
-        self._service: subprocess.Popen[bytes] | None = None
+        self._service: Child | None = None
         self._undo = contextlib.ExitStack()
 
     def open(self) -> None:
         """Make everything but the service."""
+        if self._forks is None:
+            self._forks = self._undo.enter_context(ForkServer())
         self._undo.enter_context(self.network)
         power = {}
         for number, label in enumerate(self.labels, 1):
@@ -54,13 +67,21 @@ class Farm:
             self.play(label)
             bmc = self._undo.enter_context(Bmc(machine, number, self.network, password=PASSWORD))
             power[number] = bmc.url
-        # A guest's namespace answers ARP and ping while no guest is in it
-        keys = {"power_signs": "rpc,agent,session", "power_interval": 0.05}
-        conf.write(self.at, power, power_timeout=15, boot_timeout=15, **keys)
+        conf.write(
+            self.at,
+            power,
+            stop_timeout=STOP_TIMEOUT,
+            # A guest's namespace answers ARP and ping while no guest is in it
+            power_signs="rpc,agent,session",
+            power_interval=0.05,
+            power_timeout=self._timeout,
+            boot_timeout=self._timeout,
+        )
         golden = self.at / "golden.raw"
         golden.write_bytes(self.golden)
-        argv = [*self._command, "image", "import", "golden", str(golden)]
-        subprocess.run(argv, check=True, timeout=60, stdout=subprocess.DEVNULL)
+        words = ["--conf", str(self.conf), "image", "import", "golden", str(golden)]
+        done = self._forks.run(words, namespace=self._namespace, cwd=self.at)
+        assert done[0] == 0, done
 
     def _plug_in(self, number: int) -> None:
         """Make the namespace in which a guest runs, as malware on it would see it."""
@@ -84,17 +105,16 @@ class Farm:
         return f"{self.network.name}-{number}"
 
     @property
-    def _command(self) -> list[str]:
-        argv = [*self.network.prefix, sys.executable, "-m", "cuckoo_zfsiscsi"]
-        return [*argv, "--conf", str(self.conf)]
+    def _namespace(self) -> Path:
+        return FOLDER / self.network.name
 
     def play(self, label: str, *options: str) -> None:
         """Decide what a guest does from its next power-on."""
         number = self.labels.index(label) + 1
         url = f"http://{SERVER.ip}:8471/boot.ipxe?mac={mac(number)}"
-        argv = ["nsenter", f"--net=/run/netns/{self._inside(number)}", "--", sys.executable]
+        argv = ["nsenter", f"--net=/run/netns/{self._inside(number)}", "--", *PLAYED]
         state = self.machines[label].state
-        argv += [str(GUEST), "--pidfile", str(state / "pid"), "--script", url, *options]
+        argv += ["--pidfile", str(state / "pid"), "--script", url, *options]
         (state / "argv.json").write_text(json.dumps(argv))
 
     def fault(self, label: str, text: str) -> None:
@@ -106,17 +126,29 @@ class Farm:
             path.unlink(missing_ok=True)
 
     def start(self) -> None:
-        """Start the service and wait until it answers."""
+        """Start the service, a new process, and wait until it answers."""
+        assert self._forks, "the farm is not open"
+        words = ["--conf", str(self.conf), "serve"]
         with self.log.open("ab") as log:
-            argv = [*self._command, "serve"]
-            self._service = subprocess.Popen(argv, stdout=log, stderr=log, cwd=self.at)
-        self.wait(self.answers, "the service's start")
+            self._service = self._forks.fork(
+                words, namespace=self._namespace, cwd=self.at, outputs=[log, log]
+            )
+        self.wait(lambda: self.answers() or not self.runs, "the service's start")
+        assert self.runs, self.seen()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the service runs."""
+        return self._service is not None and self._service.poll() is None
 
     def kill(self) -> None:
         """Kill the service (SIGKILL)."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
         if self._service:
-            self._service.kill()
-            self._service.wait(30)
+            self._service.send_signal(how)
+            self.wait(lambda: not self.runs, f"the service's end by {how.name}")
 
     def answers(self) -> bool:
         """Tell whether the service answers."""
@@ -129,17 +161,23 @@ class Farm:
         """Return every host's state."""
         return {str(host["label"]): str(host["state"]) for host in self.client.hosts()}
 
-    def wait(self, true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    def wait(self, true: Callable[[], object], what: str, seconds: float = HANG) -> None:
         """Wait until something is true."""
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, f"{what} took too long: {self.log}"
-            time.sleep(0.1)
+        patience.wait(true, what, self.seen, seconds=seconds, pause=0.1)
+
+    def seen(self) -> str:
+        """Tell what there is to see of the service."""
+        try:
+            answer = str(self.states())
+        except ZfsIscsiError as error:
+            answer = f"no answer ({error})"
+        life = "runs" if self.runs else "does not run"
+        return f"the service {life}; {answer}; {patience.tail(self.log)}"
 
     def close(self) -> None:
         """End and remove everything."""
-        if self._service and self._service.poll() is None:
-            self._service.send_signal(signal.SIGTERM)
-            self._service.wait(60)
-        self._undo.close()
+        try:
+            self._end(signal.SIGTERM)
+        finally:
+            self._undo.close()
         subprocess.run(["chattr", "-R", "-f", "-i", str(self.at)], check=False)

@@ -26,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 SECTOR = 512
+HANG = 120
+"""Seconds for one answer of the server's. As in patience.py; nothing is imported here but Python's
+own, as this is started at each boot."""
 NDR = bytes.fromhex("045d888aeb1cc9119fe808002b10486002000000")
 
 
@@ -46,7 +49,7 @@ class Disk:
         lib.iscsi_set_session_type(self._context, 2)
         lib.iscsi_set_initiator_username_pwd(self._context, user.encode(), secret.encode())
         lib.iscsi_set_noautoreconnect(self._context, 1)
-        lib.iscsi_set_timeout(self._context, 5)
+        lib.iscsi_set_timeout(self._context, HANG)
         if lib.iscsi_full_connect_sync(self._context, portal.encode(), lun):
             raise ConnectionError(lib.iscsi_get_error(self._context).decode())
         self._lock = threading.Lock()
@@ -149,10 +152,13 @@ def main() -> None:
     daemonize(options.pidfile)
     while not options.no_login and Agent.disk is None:
         try:
-            with urllib.request.urlopen(options.script, timeout=2) as answer:
+            with urllib.request.urlopen(options.script, timeout=HANG) as answer:
                 script = answer.read().decode()
-                time.sleep(options.after)
-                Agent.disk = log_in(script)
+            if "sanboot" not in script:  # its disk is not ready yet: it is told to ask again
+                time.sleep(1)
+                continue
+            time.sleep(options.after)
+            Agent.disk = log_in(script)
         except OSError as error:
             sys.stderr.write(f"{error}\n")
             time.sleep(0.1)

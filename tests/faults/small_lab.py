@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,26 +21,37 @@ from cuckoo_zfsiscsi.cape.client import Client
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 from cuckoo_zfsiscsi.lab.bmc import Bmc
 from cuckoo_zfsiscsi.lab.machine import Machine
-from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, Network, host_address, mac
-from tests.faults import conf
+from cuckoo_zfsiscsi.lab.network import BRIDGE, FOLDER, SERVER, Network, host_address, mac
+from tests.faults import conf, patience
 from tests.faults.conf import PASSWORD
+from tests.faults.forked import Child, ForkServer
+from tests.faults.patience import HANG, SERVICE
 
-GUEST = Path(__file__).with_name("guest.py")
+PLAYED = [sys.executable, "-S", "-E", str(Path(__file__).with_name("guest.py"))]
+"""The guest. Without site packages and the environment Python starts in half the time."""
+CURL = ["curl", "--silent", "--show-error", "--max-time", str(HANG)]
 IMAGE_SIZE = 4 << 20
 """Bytes; nothing boots from it."""
 
 
 class SmallLab:
-    """One host, its BMC, and the service, in a network of their own under one directory."""
+    """One host, its BMC, and the service, in a network of their own under one directory.
 
-    def __init__(self, at: Path, name: str) -> None:
+    Args:
+        at: an empty directory.
+        name: end of the network's name; two labs at a time have two.
+        forks: what the service and the command line are forked from.
+    """
+
+    def __init__(self, at: Path, name: str, forks: ForkServer) -> None:
         self.at = at
+        self._forks = forks
         self.network = Network(f"zfsiscsi-test-{name}", hosts=1)
         self.conf = at / "zfsiscsi.conf"
         self.log = at / "service.log"
         self.machine = Machine(at / "machine")
         self.golden = os.urandom(IMAGE_SIZE)
-        self._service: subprocess.Popen[bytes] | None = None
+        self._service: subprocess.Popen[bytes] | Child | None = None
         self._bmc = Bmc(self.machine, 1, self.network, password=PASSWORD)
         self._undo = contextlib.ExitStack()
         self.client = Client(f"unix://{at}/api.sock")
@@ -73,20 +84,41 @@ class SmallLab:
     def play(self, *options: str) -> None:
         """Decide what the guest does from its next power-on."""
         url = f"http://{SERVER.ip}:8471/boot.ipxe?mac={mac(1)}"
-        argv = ["nsenter", f"--net=/run/netns/{self._inside}", "--", sys.executable, str(GUEST)]
+        argv = ["nsenter", f"--net=/run/netns/{self._inside}", "--", *PLAYED]
         argv += ["--pidfile", str(self.machine.state / "pid"), "--script", url, *options]
         (self.machine.state / "argv.json").write_text(json.dumps(argv))
 
+    def set(self, key: str, value: object) -> None:
+        """Change one key in the configuration of a service that is yet to start."""
+        text, found = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", self.conf.read_text())
+        assert found == 1, f"{found} lines with {key}"
+        self.conf.write_text(text)
+
     def close(self) -> None:
         """End and remove everything."""
-        self.kill()
-        self._undo.close()
-        # Sealed images are immutable, also for who cleans up the test's directory.
-        subprocess.run(["chattr", "-R", "-f", "-i", str(self.at)], check=False)
+        try:
+            self.kill()
+        finally:
+            self._undo.close()
+            # Sealed images are immutable, also for who cleans up the test's directory.
+            subprocess.run(["chattr", "-R", "-f", "-i", str(self.at)], check=False)
 
-    def start(self, *wrapper: str) -> None:
-        """Start the service and wait until it answers, or has ended."""
-        argv = [*self.network.prefix, sys.executable, *(wrapper or ("-m", "cuckoo_zfsiscsi"))]
+    def start(self, die: tuple[str, str, int] | None = None) -> None:
+        """Start the service, a new process, and wait until it answers, or has ended.
+
+        Args:
+            die: how it kills itself, see die.arrange().
+        """
+        words = ["--conf", str(self.conf), "serve"]
+        with self.log.open("ab") as log:
+            self._service = self._forks.fork(
+                words, namespace=self._namespace, cwd=self.at, outputs=[log, log], die=die
+            )
+        self.wait(lambda: self.answers() or not self.runs, "the service's start")
+
+    def start_interpreter(self) -> None:
+        """As start(), but with an interpreter of its own, as systemd does."""
+        argv = [*self.network.prefix, sys.executable, "-m", "cuckoo_zfsiscsi"]
         argv += ["--conf", str(self.conf), "serve"]
         with self.log.open("ab") as log:
             self._service = subprocess.Popen(argv, stdout=log, stderr=log, cwd=self.at)
@@ -95,11 +127,20 @@ class SmallLab:
     def restart(self) -> None:
         """Start the service as it is, and see that it serves."""
         self.start()
-        assert self.runs, f"the service has ended; log:\n{self.log.read_text()}"
+        assert self.runs, self.seen()
 
     @property
     def runs(self) -> bool:
-        return self._service is not None and self._service.poll() is None
+        return self._service is not None and self.ended is None
+
+    @property
+    def ended(self) -> int | None:
+        """Exit code of the service, that of its signal as a negative number."""
+        return self._service.poll() if self._service else None
+
+    @property
+    def _namespace(self) -> Path:
+        return FOLDER / self.network.name
 
     def answers(self) -> bool:
         try:
@@ -112,37 +153,46 @@ class SmallLab:
         if self._service is None:
             return 0
         self._service.send_signal(how)
-        return self._service.wait(30)
+        self.wait(lambda: not self.runs, f"the service's end by {signal.Signals(how).name}")
+        return self.ended or 0
 
     def state(self) -> str:
         return str(self.client.host("pc1")["state"])
 
-    def wait(self, true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, f"{what} took too long; log:\n{self.log.read_text()}"
-            time.sleep(0.05)
+    def wait(self, true: Callable[[], object], what: str) -> None:
+        patience.wait(true, what, self.seen)
+
+    def seen(self) -> str:
+        """Tell what there is to see of the service."""
+        try:
+            host = self.client.host("pc1")
+            answer = f"pc1 is {host['state']}, generation {host['generation']}: {host['reason']!r}"
+        except ZfsIscsiError as error:
+            answer = f"no answer ({error})"
+        power = "off" if self.machine.pid is None else "on"
+        life = "runs" if self.runs else f"has ended with {self.ended}"
+        last = patience.tail(self.log)
+        return f"the service {life}; {answer}; the machine is {power}; {last}"
 
     def run_cli(self, *words: str, code: int = 0) -> str:
         """Run the command line inside; return what it printed, both ways."""
-        argv = [*self.network.prefix, sys.executable, "-m", "cuckoo_zfsiscsi"]
-        argv += ["--conf", str(self.conf), *words]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        words = ("--conf", str(self.conf), *words)
+        found, out, err = self._forks.run(words, namespace=self._namespace, cwd=self.at)
+        assert found == code, f"exit code {found}: {out}{err}"
+        return out + err
 
     def ask_guest(self, path: str, method: str = "GET") -> dict[str, Any]:
         """Ask the guest's agent."""
         url = f"http://{host_address(1)}:8000{path}"
         answer: dict[str, Any] = json.loads(
-            self.network.run(["curl", "--silent", "--max-time", "5", "-X", method, url])
+            self.network.run([*CURL, "-X", method, url], timeout=2 * HANG)
         )
         return answer
 
     def fetch_as_guest(self, url: str) -> str:
         """Return what the host gets under a URL."""
         prefix = ["nsenter", f"--net=/run/netns/{self._inside}", "--"]
-        argv = [*prefix, "curl", "--silent", "--max-time", "5", url]
+        argv = [*prefix, *CURL, url]
         return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
     def processes(self, names: Sequence[str]) -> list[str]:
@@ -162,6 +212,6 @@ class SmallLab:
             {1: self._bmc.url},
             power_signs="rpc,agent,session",
             power_interval=0.05,
-            power_timeout=10,
-            boot_timeout=10,
+            power_timeout=SERVICE,
+            boot_timeout=SERVICE,
         )

@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import expect
 
 from cuckoo_zfsiscsi.cape.client import ServiceError
+from tests.faults.patience import HANG, SERVICE
 from tests.faults.small_lab import SmallLab
 from tests.service.dashboard.browser import Visit, chromium
 
@@ -52,23 +53,32 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
             one.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.fixture(autouse=True)
+def patient() -> Iterator[None]:
+    expect.set_options(timeout=HANG * 1000)
+    yield
+    expect.set_options(timeout=5_000)
+
+
 def test_a_run_a_kill_and_a_failure_as_they_are_seen(lab: SmallLab) -> None:
+    lab.set("power_timeout", 10)
     lab.start()
     lab.wait(lambda: lab.state() == "clean", "the first reset")
     with forwarded(lab.at / "api.sock") as url, chromium() as browser:
         seen = Visit(browser, url)
         page = seen.page
+        page.set_default_timeout(HANG * 1000)
         page.goto("/")
         card = page.locator("#host-pc1")
         expect(card).to_have_attribute("data-state", "clean")
-        lab.client.start("pc1", 20.0, "77")
+        lab.client.start("pc1", SERVICE, "77")
         expect(card).to_have_attribute("data-state", "running")
         expect(card).to_contain_text("task 77")
         assert "recovery" in lab.run_cli("history", "--kind", "boot")  # so it is on record
         lab.kill()
         expect(page.locator("#link")).to_have_text("no connection")
         lab.restart()
-        expect(page.locator("#link")).to_have_text("live", timeout=20_000)
+        expect(page.locator("#link")).to_have_text("live")
         lab.wait(lambda: lab.state() == "clean", "the way back to clean")
         expect(card).to_have_attribute("data-state", "clean")
         # What was on record before the kill is there after it.
@@ -80,10 +90,10 @@ def test_a_run_a_kill_and_a_failure_as_they_are_seen(lab: SmallLab) -> None:
         page.get_by_role("dialog").get_by_role("button", name="Reset", exact=True).click()
         expect(page.locator(".message")).to_contain_text("proved again")
         lab.wait(lambda: lab.state() == "clean", "the reset by a button")
-        lab.client.start("pc1", 20.0, "78")
+        lab.client.start("pc1", SERVICE, "78")
         (lab.machine.state / "fault").write_text("stuck-on")
         with pytest.raises(ServiceError):
-            lab.client.stop("pc1", 20.0)
+            lab.client.stop("pc1", SERVICE)
         expect(page.locator(".about")).to_contain_text("quarantined")
         page.goto("/storage")
         expect(page.locator("#live")).to_contain_text("golden@1")

@@ -13,15 +13,17 @@ import pytest
 
 from cuckoo_zfsiscsi.lab.network import host_address, mac
 from tests.faults.farm import Farm
+from tests.faults.forked import ForkServer
+from tests.faults.patience import HANG, SERVICE
 
 ATTACKER = Path(__file__).with_name("attacker.py")
 LISTENER = "http://10.99.0.1:8471"
 
 
 @pytest.fixture
-def farm(tmp_path: Path) -> Iterator[Farm]:
+def farm(tmp_path: Path, forks: ForkServer) -> Iterator[Farm]:
     """pc1 and pc3 are reset at each boot, pc2 at each start. pc1 and pc2 run; pc3 is off."""
-    made = Farm(tmp_path, 3)
+    made = Farm(tmp_path, 3, forks, SERVICE)
     try:
         made.open()
         one, two, three = made.conf.read_text().split("\n[pc")[1:]
@@ -31,7 +33,7 @@ def farm(tmp_path: Path) -> Iterator[Farm]:
         made.start()
         made.wait(lambda: set(made.states().values()) == {"clean"}, "the first disks")
         made.machines["pc1"].on()
-        made.client.start("pc2", 30.0)
+        made.client.start("pc2", SERVICE)
         made.wait(lambda: made.states()["pc1"] == "ready", "the boot")
         yield made
     finally:
@@ -42,7 +44,7 @@ def attack(farm: Farm, *words: str) -> Any:
     """Have malware on pc1 do something; return what it got."""
     argv = ["nsenter", f"--net=/run/netns/{farm.network.name}-1", "--", sys.executable]
     done = subprocess.run(
-        [*argv, str(ATTACKER), *words], capture_output=True, text=True, check=True, timeout=60
+        [*argv, str(ATTACKER), *words], capture_output=True, text=True, check=True, timeout=HANG
     )
     return json.loads(done.stdout)
 
@@ -86,7 +88,7 @@ def test_it_gets_nothing_and_is_seen(farm: Farm) -> None:
     assert attack(farm, "flood", mac(1), "made-up", "300") == {"offers": 0}
     attack(farm, "flood", mac(1), "own", "100")
 
-    farm.wait(lambda: "under made-up addresses" in farm.log.read_text(), "the flood's sender", 5)
+    farm.wait(lambda: "under made-up addresses" in farm.log.read_text(), "the flood's sender")
     assert generations(farm) == before
     assert farm.states() == states
     log = farm.log.read_text()

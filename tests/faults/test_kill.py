@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import signal
 
 import pytest
 
 from cuckoo_zfsiscsi.cape.client import ServiceError
+from tests.faults.patience import SERVICE
 from tests.faults.small_lab import SmallLab
-
-DIE = Path(__file__).with_name("die.py")
+from tests.matrix import matrix
 
 FILE = "cuckoo_zfsiscsi.disk.store.file:FileStore"
 TGT = "cuckoo_zfsiscsi.disk.target.tgt:TgtTarget"
@@ -33,30 +33,42 @@ STEPS = [
     (f"{TGT}.sessions", 1),
     (f"{WORKER}._hand_over", 1),
 ]
+GATE = [
+    (f"{FILE}.swap", 2, "before"),
+    (f"{TGT}.export", 1, "after"),
+    (f"{POWER}.on", 1, "after"),
+    (f"{WORKER}._hand_over", 1, "before"),
+]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("method", "number"), STEPS)
+@pytest.mark.parametrize(
+    ("method", "number", "when"),
+    matrix(
+        [(*step, when) for step in STEPS for when in ("before", "after")],
+        GATE.__contains__,
+        lambda cell: f"{cell[2]} {cell[0].partition(':')[2]}",
+    ),
+)
 def test_killed_then_clean(lab: SmallLab, method: str, number: int, when: str) -> None:
-    lab.start(str(DIE), method, when, str(number))
+    lab.start(die=(method, when, number))
     try:
         lab.wait(lambda: lab.state() == "clean", "the first reset")
-        lab.client.start("pc1", 40.0)
+        lab.client.start("pc1", SERVICE)
         lab.ask_guest("/infect", "POST")
-        lab.client.stop("pc1", 20.0)
-        lab.wait(lambda: not lab.runs, "the death")
+        lab.client.stop("pc1", SERVICE)
     except ServiceError:
         pass
     lab.wait(lambda: not lab.runs, f"the death {when} {method}")
+    assert lab.ended == -signal.SIGKILL, lab.seen()
 
     lab.restart()
     lab.wait(lambda: lab.state() == "clean", "the way back to clean")
     assert lab.machine.pid is None
-    report = lab.client.start("pc1", 40.0)
+    report = lab.client.start("pc1", SERVICE)
     golden = hashlib.sha256(lab.golden[:512]).hexdigest()
     assert lab.ask_guest("/sector")["sha256"] == golden
     assert report["generation"] == lab.client.host("pc1")["generation"]
     lab.ask_guest("/infect", "POST")
     assert lab.ask_guest("/sector")["sha256"] != golden
-    lab.client.stop("pc1", 20.0)
+    lab.client.stop("pc1", SERVICE)
     assert lab.machine.pid is None

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -25,7 +24,10 @@ from cuckoo_zfsiscsi.disk.target import Credentials, Export
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 from cuckoo_zfsiscsi.power import signs
 from cuckoo_zfsiscsi.readiness.session import is_held
+from tests.faults import patience
 from tests.faults.attacker import discover
+from tests.faults.forked import Child, ForkServer
+from tests.faults.patience import HANG
 from tests.iscsi import Initiator, RawInitiator
 from tests.netboot.network import inside
 
@@ -75,22 +77,23 @@ def mac(number: int) -> str:
 class Site:
     """The server, three guests in two networks, and a power device in a third; all are routed."""
 
-    def __init__(self, at: Path) -> None:
+    def __init__(self, at: Path, forks: ForkServer) -> None:
         self.at = at
+        self._forks = forks
         self.name = f"zn{os.getpid()}"
         self.server = self.namespace("s")
         self.conf, self.log = at / "zfsiscsi.conf", at / "service.log"
         self.golden = os.urandom(1 << 20)
         self.client = Client("http://10.98.0.1:8470", str(at / "token"))
         self._listeners: list[socket.socket] = []
-        self._service: subprocess.Popen[bytes] | None = None
+        self._service: Child | None = None
 
     def namespace(self, end: str | int) -> Path:
         return Path("/run/netns") / f"{self.name}{end}"
 
     def run(self, end: str | int, *words: str) -> subprocess.CompletedProcess[str]:
         with inside(self.namespace(end)):
-            return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60)
+            return subprocess.run(words, check=True, capture_output=True, text=True, timeout=HANG)
 
     def up(self) -> None:
         for end in ("s", 1, 2, 3, "b"):
@@ -137,36 +140,46 @@ class Site:
         (self.at / "token").write_text("a-token-of-the-test\n")
         (self.at / "golden.raw").write_bytes(self.golden)
         self.zfsiscsi("image", "import", "golden", str(self.at / "golden.raw"))
-        with inside(self.server), self.log.open("ab") as log:
-            self._service = subprocess.Popen(self._argv("serve"), stdout=log, stderr=log)
+        words = ["--conf", str(self.conf), "serve"]
+        with self.log.open("ab") as log:
+            self._service = self._forks.fork(
+                words, namespace=self.server, cwd=self.at, outputs=[log, log]
+            )
         self.wait_for_log("serving 3 hosts")
-        end = time.monotonic() + 60
-        while not self.is_clean():
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.2)
+        patience.wait(lambda: set(self.states()) == {"clean"}, "the first disks", self.seen)
 
-    def is_clean(self) -> bool:
+    def states(self) -> list[str]:
+        """Return every host's state, none while the service does not answer."""
         with inside(self.server), contextlib.suppress(ZfsIscsiError):
-            states = [host["state"] for host in self.client.hosts()]
-            return states == ["clean"] * len(IPS)
-        return False
+            return [str(host["state"]) for host in self.client.hosts()]
+        return []
 
-    def _argv(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "cuckoo_zfsiscsi", "--conf", str(self.conf), *words]
+    def seen(self) -> str:
+        """Tell what there is to see of the service."""
+        ended = self._service.poll() if self._service else None
+        life = "runs" if ended is None else f"has ended with {ended}"
+        return f"the service {life}; its hosts are {self.states()}; {patience.tail(self.log)}"
 
     def zfsiscsi(self, *words: str) -> str:
-        return self.run("s", *self._argv(*words)).stdout
+        """Run the command line on the server; return what it printed."""
+        words = ("--conf", str(self.conf), *words)
+        code, out, err = self._forks.run(words, namespace=self.server, cwd=self.at)
+        assert code == 0, err
+        return out
+
+    def fence(self) -> None:
+        """Have the server's firewall as the service proposes it. May be called again."""
+        rules = self.at / "firewall.nft"
+        rules.write_text(self.zfsiscsi("netboot", "firewall"))
+        self.run("s", "nft", "-f", str(rules))
 
     def wait_for_log(self, words: str) -> None:
-        end = time.monotonic() + 30
-        while words not in self.log.read_text():
-            assert time.monotonic() < end, f"no {words!r} in {self.log.read_text()}"
-            time.sleep(0.05)
+        patience.wait(lambda: words in self.log.read_text(), f"{words!r} in the log", self.seen)
 
     def close(self) -> None:
-        if self._service:
-            self._service.send_signal(signal.SIGTERM)
-            self._service.wait(60)
+        if service := self._service:
+            service.send_signal(signal.SIGTERM)
+            patience.wait(lambda: service.poll() is not None, "the service's end", self.seen)
         for listener in self._listeners:
             listener.close()
         for end in ("s", 1, 2, 3, "b"):
@@ -186,7 +199,7 @@ class Site:
         with (
             inside(self.namespace(number)),
             contextlib.suppress(urllib.error.HTTPError),
-            urllib.request.urlopen(url, timeout=40) as answer,
+            urllib.request.urlopen(url, timeout=HANG) as answer,
         ):
             return str(answer.read().decode())
         return ""
@@ -203,8 +216,8 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("site"))
+def site(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("site"), forks)
     try:
         made.up()
         made.start()
@@ -265,10 +278,8 @@ def test_a_guest_reaches_what_it_boots_from_and_nothing_else(site: Site) -> None
     with inside(site.namespace(2)):
         early = RawInitiator(Export(PORTALS[2], 3260, "", 1, Credentials("", "", "")))
         early.connect()
-    rules = site.at / "firewall.nft"
-    rules.write_text(site.zfsiscsi("netboot", "firewall"))
     for _ in range(2):  # a second time replaces the first
-        site.run("s", "nft", "-f", str(rules))
+        site.fence()
     for card in ("port2", "port3"):  # as docs/switch.rst has it
         site.run("s", "bridge", "link", "set", "dev", card, "isolated", "on")
 
@@ -289,12 +300,13 @@ def test_a_guest_reaches_what_it_boots_from_and_nothing_else(site: Site) -> None
         assert copy.read_bytes() == Path("/usr/lib/ipxe/ipxe.efi").read_bytes()
         assert site.reaches("s", IPS[number], 8000), "the agent"
         with inside(site.server):
-            assert signs.answers_ping(IPv4Address(IPS[number]), 2.0)
+            assert signs.answers_ping(IPv4Address(IPS[number]), HANG)
     assert site.reaches("b", "10.98.0.1", 8470), "others are not concerned"
 
 
 def test_a_forged_address_does_not_pass_the_firewall(site: Site) -> None:
     """One of no host of this network, as a guest of another network would use it."""
+    site.fence()
     for forged in ("10.99.20.77", IPS[1]):
         site.run(2, "ip", "addr", "add", f"{forged}/32", "dev", "eth0")
         with inside(site.namespace(2)), socket.socket() as guest:
@@ -307,8 +319,9 @@ def test_a_forged_address_does_not_pass_the_firewall(site: Site) -> None:
 
 def test_the_firewall_lets_a_quiet_session_be_asked(site: Site) -> None:
     """What proves that a guest is gone are packets outside of any window: readiness.session."""
+    site.fence()
     with inside(site.namespace(2)):
-        guest = socket.create_connection((PORTALS[2], 3260), 2.0)
+        guest = socket.create_connection((PORTALS[2], 3260), HANG)
     with guest:
         time.sleep(1.2)  # longer than what counts as heard lately
         found: list[bool] = []
@@ -316,7 +329,7 @@ def test_the_firewall_lets_a_quiet_session_be_asked(site: Site) -> None:
         def ask() -> None:
             with inside(site.server):
                 host, portal = IPv4Address(IPS[2]), IPv4Address(PORTALS[2])
-                found.append(is_held(portal, 3260, host, quiet=0.0, deadline=Deadline(10)))
+                found.append(is_held(portal, 3260, host, quiet=0.0, deadline=Deadline(HANG)))
 
         thread = threading.Thread(target=ask)
         thread.start()

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from cuckoo_zfsiscsi.lab.network import mac
-from tests.faults.small_lab import SmallLab
+from cuckoo_zfsiscsi.netboot.script import render_waits
+from tests.faults.patience import SERVICE
+from tests.faults.small_lab import CURL, SmallLab
 
 URL = f"http://10.99.0.1:8471/boot.ipxe?mac={mac(1)}"
 
@@ -90,20 +92,24 @@ def test_a_mere_reset_gives_a_clean_disk(paper: SmallLab) -> None:
     assert all(one["ready"] for one in boots)
 
 
+def ask_together(lab: SmallLab, crowd: int) -> list[str]:
+    """Ask for the boot script, so many at once; return the answers."""
+    argv = ["nsenter", f"--net=/run/netns/{lab._inside}", "--", *CURL, URL]
+    askers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(crowd)]
+    return [asker.communicate()[0] for asker in askers]
+
+
 def test_a_running_host_is_not_reset_whoever_asks(paper: SmallLab) -> None:
     generation = boot(paper)
     paper.ask_guest("/infect", "POST")
     for _ in range(3):
         assert paper.fetch_as_guest(URL) == "not found\n"
-    # Many at once
-    askers = [
-        subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{paper._inside}", "--", "curl", "-s", "-m", "9", URL],
-            stdout=subprocess.PIPE,
-        )
-        for _ in range(6)
-    ]
-    assert {asker.communicate()[0] for asker in askers} == {b"not found\n"}
+    # Many at once. Of a crowd, those whose answer takes a while are told to ask again
+    crowd = 6
+    while crowd:
+        answers = ask_together(paper, crowd)
+        assert set(answers) <= {"not found\n", *render_waits()}
+        crowd = crowd - answers.count("not found\n")
     assert host(paper)["generation"] == generation
     assert not is_clean(paper), "its disk was taken away"
     assert paper.state() == "ready"
@@ -122,17 +128,15 @@ def test_an_echo_of_the_request_changes_nothing(paper: SmallLab) -> None:
 def test_a_boot_that_never_logged_in_is_another_boot_later(paper: SmallLab) -> None:
     first = paper.fetch_as_guest(URL)
     time.sleep(2.2)
-    begin = time.monotonic()
     second = paper.fetch_as_guest(URL)
     assert second.startswith("#!ipxe")
-    assert time.monotonic() - begin < 6
     secrets = [re.findall(r"set password (\S+)", script) for script in (first, second)]
     assert secrets[0] != secrets[1]
 
 
 def test_a_late_request_in_the_login_window_changes_nothing(paper: SmallLab) -> None:
     """It comes after the script was given and before the login: held, then refused."""
-    paper.play("--after", "3.5")
+    paper.play("--after", "3")  # after our request, and well before LOGIN is over
     paper.machine.on()
     paper.wait(lambda: paper.state() == "booting", "the request")
     generation = host(paper)["generation"]
@@ -173,7 +177,7 @@ def test_start_and_stop_power_cycle_and_each_boot_is_reset_once(driven: SmallLab
     boot(driven)
     driven.ask_guest("/infect", "POST")
     for number in range(2, 5):
-        report = driven.client.start("pc1", 20.0)
+        report = driven.client.start("pc1", SERVICE)
         assert (report["generation"], report["ready"]) == (number, True)
         assert {"power", "script", "login", "rpc", "agent"} <= set(report["stages"])
         assert is_clean(driven)
@@ -181,7 +185,7 @@ def test_start_and_stop_power_cycle_and_each_boot_is_reset_once(driven: SmallLab
         assert driven.fetch_as_guest(URL) == "not found\n", "a forged request within the run"
         assert not is_clean(driven)
         assert host(driven)["run"]
-        assert driven.client.stop("pc1", 20.0)["run"] is False
+        assert driven.client.stop("pc1", SERVICE)["run"] is False
         assert not is_on(driven)
     assert [one["generation"] for one in driven.client.boots("pc1")] == [4, 3, 2, 1]
     driven.wait(lambda: driven.state() == "clean", "the next disk")
@@ -190,15 +194,15 @@ def test_start_and_stop_power_cycle_and_each_boot_is_reset_once(driven: SmallLab
 
 def test_the_service_is_killed_in_a_run(driven: SmallLab) -> None:
     """Its guest loses its disk, and CAPE's stop() of what it still believes in proves it off."""
-    before = driven.client.start("pc1", 20.0)["generation"]
+    before = driven.client.start("pc1", SERVICE)["generation"]
     driven.ask_guest("/infect", "POST")
     driven.kill()
     driven.restart()
     driven.wait(lambda: driven.state() == "clean", "the disk")
     assert is_on(driven)
-    driven.client.stop("pc1", 20.0)
+    driven.client.stop("pc1", SERVICE)
     assert not is_on(driven)
-    assert driven.client.start("pc1", 20.0)["generation"] > before
+    assert driven.client.start("pc1", SERVICE)["generation"] > before
     assert is_clean(driven)
 
 

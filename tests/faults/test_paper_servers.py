@@ -11,18 +11,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from cuckoo_zfsiscsi.lab.network import BRIDGE, host_address, mac
+from tests.faults.patience import HANG
 from tests.faults.small_lab import SmallLab
 
 ATTACKER = Path(__file__).with_name("attacker.py")
 INFECT = (
-    "import sys, time; from tests.faults.guest import log_in\n"
+    "import sys, time; from tests.faults.guest import log_in; print('ready', flush=True)\n"
     "disk = log_in(sys.stdin.read()); clean = disk.read(); disk.write(b'x' * 512)\n"
     "print(clean.hex(), flush=True); time.sleep(600)"
 )
@@ -46,41 +47,52 @@ def there(lab: SmallLab) -> Path:
     return Path("/run/netns") / lab._inside
 
 
-def ask(lab: SmallLab, number: str, who: str = "ipxe") -> str | None:
-    """Ask DHCP; return the file that the answer names.
+def ask(lab: SmallLab, number: str, who: str = "ipxe", times: int = 1) -> str | None:
+    """Ask DHCP; return the file that every answer names.
 
     Args:
         lab: to ask in.
         number: of the transaction, hexadecimal.
         who: "ipxe", "uefi" or "other".
+        times: to ask, one after the other.
     """
     argv = ["nsenter", f"--net={there(lab)}", "--", sys.executable, str(ATTACKER), "request"]
-    argv += [mac(1), str(host_address(1)), number, who]
-    done = subprocess.run(argv, capture_output=True, check=True, timeout=20)
-    file: str | None = json.loads(done.stdout)["file"]
-    return file
+    argv += [mac(1), str(host_address(1)), number, who, str(times)]
+    done = subprocess.run(argv, capture_output=True, check=True, timeout=2 * HANG)
+    files: list[str | None] = json.loads(done.stdout)["files"]
+    assert len(set(files)) == 1, files
+    return files[0]
 
 
 def tftp(lab: SmallLab, name: str) -> str:
-    argv = ["nsenter", f"--net={there(lab)}", "--", "curl", "-s", "-m", "5", "--path-as-is"]
+    argv = ["nsenter", f"--net={there(lab)}", "--", "curl", "-s", "-m", str(HANG), "--path-as-is"]
     done = subprocess.run([*argv, f"tftp://10.99.0.1/{name}"], capture_output=True, check=False)
     return done.stdout.decode(errors="replace")
 
 
 @contextlib.contextmanager
-def infected(lab: SmallLab, script: str) -> Iterator[None]:
-    """Log in with the script, see that the disk is clean, and write to it."""
+def guest(lab: SmallLab) -> Iterator[Callable[[str], None]]:
+    """Start a guest. It logs in when it is given a script, finds a clean disk, and writes to it.
+
+    It is started before it has a script: that must not take any of the seconds within which the
+    service expects a login.
+    """
     argv = ["nsenter", f"--net={there(lab)}", "--", sys.executable, "-c", INFECT]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as guest:
-        assert guest.stdin
-        assert guest.stdout
-        guest.stdin.write(script)
-        guest.stdin.close()
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as made:
+        stdin, stdout = made.stdin, made.stdout
+        assert stdin
+        assert stdout
+
+        def infect(script: str) -> None:
+            stdin.write(script)
+            stdin.close()
+            assert stdout.readline().strip() == lab.golden[:512].hex()
+
         try:
-            assert guest.stdout.readline().strip() == lab.golden[:512].hex()
-            yield
+            assert stdout.readline() == "ready\n"
+            yield infect
         finally:
-            guest.kill()
+            made.kill()
 
 
 def link(lab: SmallLab, state: str) -> None:
@@ -92,11 +104,12 @@ def test_figure_two(lab: SmallLab, tmp_path: Path) -> None:
     assert ask(lab, "00000001", "other") == "undionly.kpxe"
     assert ask(lab, "00000003", "uefi") == "ipxe.efi"
     assert lab.state() == "clean", "the ROM's request is no boot"
-    for _ in range(3):  # iPXE asks again while it waits
-        assert ask(lab, "0000000a") == "boot.ipxe"
-    script = tftp(lab, "boot.ipxe")
-    assert script.startswith("#!ipxe")
-    with infected(lab, script):
+    with guest(lab) as infect:
+        # iPXE asks again while it waits
+        assert ask(lab, "0000000a", times=3) == "boot.ipxe"
+        script = tftp(lab, "boot.ipxe")
+        assert script.startswith("#!ipxe")
+        infect(script)
         time.sleep(2.5)  # what comes at once is an echo of the boot's own request
         # The guest's own DHCP, a replay of iPXE's under new numbers, and files of others
         ask(lab, "00000002", "other")
@@ -108,7 +121,7 @@ def test_figure_two(lab: SmallLab, tmp_path: Path) -> None:
         assert "pc1 gets no boot script: it runs, its session goes on" in lab.log.read_text()
         link(lab, "down")  # the reset button: not a word, and nothing of its connections is left
         forget = ["nsenter", f"--net={there(lab)}", "--", "ss", "-HK", "dst", "10.99.0.1"]
-        assert subprocess.run(forget, capture_output=True, check=True, timeout=5).stdout
+        assert subprocess.run(forget, capture_output=True, check=True, timeout=HANG).stdout
     time.sleep(2.5)
     link(lab, "up")
     capture = tmp_path / "capture.txt"
@@ -127,7 +140,8 @@ def test_figure_two(lab: SmallLab, tmp_path: Path) -> None:
         tcpdump.terminate()
     assert again.startswith("#!ipxe")
     assert again != script
-    with infected(lab, again):
+    with guest(lab) as infect:
+        infect(again)
         assert lab.client.host("pc1")["generation"] == generation + 1
     # Request, reset, answer: in this order
     log = lab.log.read_text()
@@ -147,14 +161,14 @@ def test_floods_and_other_files_are_seen(lab: SmallLab) -> None:
         assert tftp(lab, name) == ""
     for how in ("own", "made-up"):
         argv = ["nsenter", f"--net={there(lab)}", "--", sys.executable, str(ATTACKER), "flood"]
-        subprocess.run([*argv, mac(1), how, "100"], capture_output=True, check=True, timeout=20)
+        subprocess.run([*argv, mac(1), how, "100"], capture_output=True, check=True, timeout=HANG)
     for line in (
         "pc1 (10.99.0.11) asks TFTP for '../../../etc/passwd', which is no boot file",
         "pc1 (10.99.0.11) asks TFTP for 'scripts/10.99.0.12.ipxe', which is no boot file",
         f"pc1 ({mac(1)}) floods DHCP: 60 requests",
         f"pc1 ({mac(1)}) floods DHCP under made-up addresses",
     ):
-        lab.wait(lambda line=line: line in lab.log.read_text(), line, 5)  # type: ignore[misc]
+        lab.wait(lambda line=line: line in lab.log.read_text(), line)  # type: ignore[misc]
 
 
 def moment(text: str) -> datetime:

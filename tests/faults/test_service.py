@@ -15,6 +15,7 @@ import pytest
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.lab.network import mac
 from tests.faults.conf import PASSWORD
+from tests.faults.patience import SERVICE
 from tests.faults.small_lab import SmallLab
 
 
@@ -28,7 +29,7 @@ def no_fault(lab: SmallLab) -> None:
 
 def test_sigterm_ends_everything(lab: SmallLab) -> None:
     lab.start()
-    lab.client.start("pc1", 20.0)
+    lab.client.start("pc1", SERVICE)
     assert lab.processes(["tgtd", "dnsmasq"]) == ["dnsmasq", "tgtd"]
     assert lab.kill(signal.SIGTERM) == 0
     assert lab.machine.pid is None
@@ -37,7 +38,7 @@ def test_sigterm_ends_everything(lab: SmallLab) -> None:
 
 def test_left_over_daemons_are_replaced(lab: SmallLab) -> None:
     lab.start()
-    lab.client.start("pc1", 20.0)
+    lab.client.start("pc1", SERVICE)
     lab.kill(signal.SIGKILL)
     assert lab.processes(["tgtd", "dnsmasq"]) == ["dnsmasq", "tgtd"]
     lab.start()
@@ -59,7 +60,7 @@ def test_dhcp_that_died_is_started_again(lab: SmallLab) -> None:
 
 def test_reload_takes_what_can_be_taken_and_no_run_ends(lab: SmallLab, tmp_path: Path) -> None:
     lab.start()
-    generation = lab.client.start("pc1", 20.0)["generation"]
+    generation = lab.client.start("pc1", SERVICE)["generation"]
 
     def reload(old: str, new: str, said: str) -> None:
         lab.conf.write_text(lab.conf.read_text().replace(old, new))
@@ -86,7 +87,7 @@ def test_reload_takes_what_can_be_taken_and_no_run_ends(lab: SmallLab, tmp_path:
 
 def test_two_services_on_one_store(lab: SmallLab, tmp_path: Path) -> None:
     lab.start()
-    lab.client.start("pc1", 20.0)
+    lab.client.start("pc1", SERVICE)
     other = tmp_path / "other.conf"
     text = lab.conf.read_text().replace("api.sock", "other.sock")
     text = text.replace(f"run_dir = {tmp_path}/run", f"run_dir = {tmp_path}/other")
@@ -101,7 +102,7 @@ def test_two_services_on_one_store(lab: SmallLab, tmp_path: Path) -> None:
 
 def test_the_same_service_twice(lab: SmallLab) -> None:
     lab.start()
-    lab.client.start("pc1", 20.0)
+    lab.client.start("pc1", SERVICE)
     said = lab.run_cli("serve", code=1)
     assert "error: " in said
     assert "Traceback" not in said
@@ -110,8 +111,9 @@ def test_the_same_service_twice(lab: SmallLab) -> None:
 
 
 def test_says_off_and_stays_on(lab: SmallLab) -> None:
+    lab.set("power_timeout", 10)
     lab.start()
-    lab.client.start("pc1", 20.0)
+    lab.client.start("pc1", SERVICE)
     fault(lab, "stuck-on")
     with pytest.raises(ServiceError, match="quarantined") as caught:
         lab.client.stop("pc1", 2.0)
@@ -120,19 +122,20 @@ def test_says_off_and_stays_on(lab: SmallLab) -> None:
     assert lab.state() == "quarantined"
     lab.wait(lambda: "still on" in lab.client.host("pc1")["reason"], "the power_timeout")
     with pytest.raises(ServiceError, match="quarantined"):
-        lab.client.start("pc1", 5.0)
+        lab.client.start("pc1", SERVICE)
     no_fault(lab)
     lab.client.reset("pc1")
     lab.wait(lambda: lab.state() == "clean", "healing")
-    assert lab.client.start("pc1", 20.0)["generation"] > 1
+    assert lab.client.start("pc1", SERVICE)["generation"] > 1
 
 
 def test_says_on_and_stays_off(lab: SmallLab) -> None:
+    lab.set("power_timeout", 10)
     lab.start()
     lab.wait(lambda: lab.state() == "clean", "the first reset")
     fault(lab, "stuck-off")
     with pytest.raises(ServiceError, match="still off"):
-        lab.client.start("pc1", 20.0)
+        lab.client.start("pc1", SERVICE)
     assert lab.state() == "quarantined"
 
 
@@ -150,18 +153,20 @@ def test_wrong_password(lab: SmallLab, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("only", "stage"), [("none", "rpc"), ("rpc", "agent")])
 def test_guest_that_does_not_answer(lab: SmallLab, only: str, stage: str) -> None:
     lab.play("--only", only)
+    lab.set("boot_timeout", 10)
     lab.start()
     with pytest.raises(ServiceError, match=f"no {stage}"):
-        lab.client.start("pc1", 25.0)
+        lab.client.start("pc1", SERVICE)
     assert lab.state() == "quarantined"
     assert lab.machine.pid is None
 
 
 def test_guest_that_booted_from_elsewhere(lab: SmallLab) -> None:
     lab.play("--no-login")
+    lab.set("boot_timeout", 10)
     lab.start()
     with pytest.raises(ServiceError, match="not become ready"):
-        lab.client.start("pc1", 25.0)
+        lab.client.start("pc1", SERVICE)
     assert lab.machine.pid is None
 
 
@@ -176,14 +181,14 @@ def test_no_golden_image(lab: SmallLab) -> None:
 
 def test_damaged_golden_image(lab: SmallLab, tmp_path: Path) -> None:
     lab.start()
-    lab.client.start("pc1", 20.0)
-    lab.client.stop("pc1", 20.0)
+    lab.client.start("pc1", SERVICE)
+    lab.client.stop("pc1", SERVICE)
     lab.wait(lambda: lab.state() == "clean", "the reset")
     lab.network.run(["chattr", "-i", str(tmp_path / "store/images/golden/1.raw")])
     with (tmp_path / "store/images/golden/1.raw").open("r+b") as image:
         image.write(b"changed")
     with pytest.raises(ServiceError, match="golden@1"):
-        lab.client.start("pc1", 20.0)
+        lab.client.start("pc1", SERVICE)
     assert lab.machine.pid is None
 
 
@@ -192,7 +197,7 @@ def test_image_in_use_is_not_deleted(lab: SmallLab) -> None:
     lab.wait(lambda: lab.state() == "clean", "the first reset")
     said = lab.run_cli("image", "delete", "golden@1", code=1)
     assert "pc1" in said
-    assert lab.client.start("pc1", 20.0)["image"] == "golden@1"
+    assert lab.client.start("pc1", SERVICE)["image"] == "golden@1"
 
 
 def test_secrets_stay_secret(lab: SmallLab, tmp_path: Path) -> None:
@@ -204,9 +209,9 @@ def test_secrets_stay_secret(lab: SmallLab, tmp_path: Path) -> None:
     sampler = threading.Thread(target=sample_argv, args=(lab, seen, done))
     sampler.start()
     try:
-        lab.client.start("pc1", 20.0)
+        lab.client.start("pc1", SERVICE)
         script = lab.fetch_as_guest(f"http://10.99.0.1:8471/boot.ipxe?mac={mac(1)}")
-        lab.client.stop("pc1", 20.0)
+        lab.client.stop("pc1", SERVICE)
     finally:
         done.set()
         sampler.join()
@@ -234,13 +239,13 @@ def test_boot_scripts_are_for_armed_hosts_alone(lab: SmallLab) -> None:
     lab.wait(lambda: lab.state() == "clean", "the first reset")
     url = "http://10.99.0.1:8471/boot.ipxe?mac="
     assert lab.fetch_as_guest(url + mac(1)) == "not found\n"
-    lab.client.start("pc1", 20.0)
+    lab.client.start("pc1", SERVICE)
     assert lab.fetch_as_guest(url + mac(1)).startswith("#!ipxe")
     assert lab.fetch_as_guest(url + mac(2)) == "not found\n"
     assert lab.network.run(["curl", "--silent", url + mac(1)]) == "not found\n"
     for path in ("/", "/login", "/docs", "/metrics", "/v1/hosts", "/openapi.json", "/boot.ipxe"):
         assert lab.fetch_as_guest(f"http://10.99.0.1:8471{path}") == "not found\n"
-    lab.client.stop("pc1", 20.0)
+    lab.client.stop("pc1", SERVICE)
     assert lab.fetch_as_guest(url + mac(1)) == "not found\n"
     assert "not armed" in lab.log.read_text()
 

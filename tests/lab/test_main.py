@@ -151,6 +151,7 @@ def test_uefi_prewarmed(tmp_path: Path) -> None:
     assert line.count(" login ") == 1
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize(
@@ -171,6 +172,7 @@ def test_from_a_storage_server_with_zfs_and_lio(tmp_path: Path) -> None:
     assert result["store"] == "zfs"
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -189,6 +191,7 @@ def test_interrupted_leaves_nothing(number: signal.Signals) -> None:
     assert said.rstrip().endswith("FAIL")
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(TIMEOUT)
 def test_killed_then_taken_down() -> None:

@@ -78,6 +78,7 @@ def state(lab: Lab) -> str:
     return str(lab.client.host(LABEL)["state"])
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(3600)
 def test_the_menu_of_a_host_in_maintenance(lab: Lab) -> None:
@@ -102,6 +103,7 @@ def test_the_menu_of_a_host_in_maintenance(lab: Lab) -> None:
     assert "SAN device" not in console(lab), "it has no disk"
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(3600)
 def test_windows_installer_is_started_with_its_disk(lab: Lab, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def lab(tmp_path: Path, network_name: Callable[[], str], dhcp: Dhcp) -> Iterator
             wire.stop()
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(3000)
 def test_a_reset_button_is_all_it_takes(lab: PaperLab, tmp_path: Path, dhcp: Dhcp) -> None:

@@ -60,6 +60,7 @@ def test_one_that_fails_leaves_none(
     assert network.pids() == []
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])

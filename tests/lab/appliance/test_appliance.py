@@ -87,6 +87,7 @@ def appliance(tmp_path: Path, network: Network) -> Iterator[Appliance]:
         yield up
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(7200)
 def test_a_storage_server_that_loses_its_power(appliance: Appliance, network: Network) -> None:

@@ -22,6 +22,7 @@ MOMENTS = 3.0
 """Seconds within which the resets of all hosts are under way."""
 
 
+@pytest.mark.matrix
 @pytest.mark.lab
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("mode", ["swap", "rollback"])
