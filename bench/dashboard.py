@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 CHROMIUM = "/usr/bin/chromium"
 TOKEN = "of-the-bench"  # noqa: S105 - it guards simulated hosts for a minute
 MB = 1e6
+UP = 240.0
+"""Seconds after which a service that does not answer is given up."""
 WINDOW: ViewportSize = {"width": 1920, "height": 1080}
 _PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
 
@@ -96,7 +98,7 @@ class Service:
         Raises:
             TimeoutError: it does not.
         """
-        end = time.monotonic() + 60
+        end = time.monotonic() + UP
         while time.monotonic() < end:
             with contextlib.suppress(ServiceError):
                 self.changes()

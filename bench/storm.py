@@ -42,6 +42,7 @@ from cuckoo_zfsiscsi.errors import ZfsIscsiError
 from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, Network, host_address
 from cuckoo_zfsiscsi.service.paper_boot import LOGIN
 from tests.faults.conf import HEAD
+from tests.faults.patience import SERVICE
 
 Mode = Literal["first", "reboot", "start"]
 
@@ -257,7 +258,8 @@ class Storm:
     def _start(self) -> None:
         numbers = range(1, self.hosts + 1)
         labels = ",".join(f"pc{number}" for number in numbers)
-        text = HEAD.format(labels=labels, bridge=BRIDGE, at=self.at, server=SERVER.ip)
+        patience = {"start_timeout": SERVICE, "stop_timeout": SERVICE}
+        text = HEAD.format(labels=labels, bridge=BRIDGE, at=self.at, server=SERVER.ip, **patience)
         for number in numbers:
             text += HOST.format(number=number, ip=host_address(number), mac=mac_of(number))
             text += RESET_ON[self.mode].format(at=self.at, number=number)

@@ -20,7 +20,7 @@ from cuckoo_zfsiscsi.errors import (
     ZfsIscsiError,
 )
 from tests.processes import alive
-from tests.waiting import wait
+from tests.waiting import HANG, wait
 
 Make = Callable[..., Daemon]
 
@@ -35,7 +35,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
     yield _make
     for one in made:
-        one.stop(Deadline(5))
+        one.stop(Deadline(HANG))
 
 
 def test_runs_and_hands_over_each_line(make: Make, tmp_path: Path) -> None:
@@ -44,15 +44,15 @@ def test_runs_and_hands_over_each_line(make: Make, tmp_path: Path) -> None:
         'echo "$GREETING"; echo two; exec sleep 60', env={"GREETING": "hello"}, on_line=lines.append
     )
     assert not child.alive()
-    child.start(Deadline(5), ready=lambda: len(lines) == 2)
+    child.start(Deadline(HANG), ready=lambda: len(lines) == 2)
     assert lines == ["hello", "two"]
     assert child.tail == "hello / two"
     assert child.alive()
     assert (tmp_path / "d.pid").read_text() == f"{child.pid}\n"
     pid = child.pid
     assert pid
-    child.stop(Deadline(5))
-    child.stop(Deadline(5))
+    child.stop(Deadline(HANG))
+    child.stop(Deadline(HANG))
     assert not alive(pid)
     assert child.pid is None
     assert not (tmp_path / "d.pid").exists()
@@ -68,15 +68,15 @@ def test_a_failing_sink_does_not_stop_the_reading(
         raise ValueError(line)
 
     child = make("echo one; echo two; exec sleep 60", on_line=sink)
-    child.start(Deadline(5), ready=lambda: len(lines) == 2)
-    wait(lambda: len(caplog.records) == 2)
+    child.start(Deadline(HANG), ready=lambda: len(lines) == 2)
+    wait(lambda: len(caplog.records) == 2, what="not two errors", seen=lambda: caplog.messages)
 
 
 def test_lines_are_logged_without_a_sink(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     child = make("echo something; exec sleep 60")
-    child.start(Deadline(5), ready=lambda: child.tail != "")
-    wait(lambda: "sh: something" in caplog.messages)
+    child.start(Deadline(HANG), ready=lambda: child.tail != "")
+    wait(lambda: "sh: something" in caplog.messages, what="not in the log")
 
 
 def test_missing_program(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_missing_program(tmp_path: Path) -> None:
         ["/nonexistent/x"], tmp_path / "d.pid", error=NetbootError, install="apt install x"
     )
     with pytest.raises(NetbootError, match="not installed") as caught:
-        child.start(Deadline(5))
+        child.start(Deadline(HANG))
     assert caught.value.fix == "apt install x"
     assert not child.alive()
 
@@ -92,7 +92,7 @@ def test_missing_program(tmp_path: Path) -> None:
 def test_death_while_starting_quotes_its_last_words(make: Make) -> None:
     child = make("echo bad port; exit 3", error=NetbootError, fix="ss -ltn")
     with pytest.raises(NetbootError, match="status 3: bad port") as caught:
-        child.start(Deadline(5), ready=lambda: False)
+        child.start(Deadline(HANG), ready=lambda: False)
     assert caught.value.fix == "ss -ltn"
 
 
@@ -107,21 +107,21 @@ def test_cancelled_while_starting(make: Make) -> None:
     cancel = Cancel()
     child = make("echo hi; exec sleep 60", on_line=lambda _: cancel.set("stop"))
     with pytest.raises(CancelledError):
-        child.start(Deadline(5, cancel), ready=lambda: False)
+        child.start(Deadline(HANG, cancel), ready=lambda: False)
     assert not child.alive()
 
 
 def test_death_is_seen(make: Make) -> None:
     child = make("exec sleep 60")
-    child.start(Deadline(5))
+    child.start(Deadline(HANG))
     assert child.pid
     os.kill(child.pid, signal.SIGKILL)
-    wait(lambda: not child.alive())
+    wait(lambda: not child.alive(), what="it seems alive")
 
 
 def test_one_that_ignores_sigterm_is_killed(make: Make) -> None:
     child = make("trap '' TERM; echo deaf; while :; do sleep 0.1; done")
-    child.start(Deadline(5), ready=lambda: child.tail == "deaf")
+    child.start(Deadline(HANG), ready=lambda: child.tail == "deaf")
     child.stop(Deadline(0.2))
     assert not child.alive()
 
@@ -131,7 +131,7 @@ def test_a_left_over_is_ended_also_without_a_pid_file(make: Make, tmp_path: Path
         "import sys, pathlib, os\n"
         "from cuckoo_zfsiscsi.daemon import Daemon\nfrom cuckoo_zfsiscsi.deadline import Deadline\n"
         "d = Daemon(['sh', '-c', sys.argv[2]], pathlib.Path(sys.argv[1]))\n"
-        "d.start(Deadline(5), ready=lambda: d.tail == 'up')\n"
+        "d.start(Deadline(120), ready=lambda: d.tail == 'up')\n"
         "print(d.pid, flush=True); os._exit(1)\n"
     )
     deaf = "trap '' TERM; echo up; while :; do sleep 0.1; done 2>/dev/null"
@@ -139,17 +139,17 @@ def test_a_left_over_is_ended_also_without_a_pid_file(make: Make, tmp_path: Path
         [sys.executable, "-c", code, str(tmp_path / "d.pid"), deaf],
         stdout=subprocess.PIPE,
         check=False,
-        timeout=20,
+        timeout=HANG,
     )
     old = int(earlier.stdout)
     assert alive(old)
     (tmp_path / "d.pid").unlink()
     other = Daemon(["sleep", "60"], tmp_path / "other.pid")
-    other.start(Deadline(5))
-    make("exec sleep 60", grace=0.3).start(Deadline(5))
+    other.start(Deadline(HANG))
+    make("exec sleep 60", grace=0.3).start(Deadline(HANG))
     assert not alive(old)
     assert other.alive(), "only those with the same pid file are ended"
-    other.stop(Deadline(5))
+    other.stop(Deadline(HANG))
 
 
 def test_a_left_over_counts_until_it_has_let_go_of_its_port(make: Make, tmp_path: Path) -> None:
@@ -162,19 +162,19 @@ def test_a_left_over_counts_until_it_has_let_go_of_its_port(make: Make, tmp_path
 
     def serve() -> Daemon:
         child = Daemon([sys.executable, "-c", code, str(port)], tmp_path / "d.pid", grace=0.0)
-        child.start(Deadline(20), ready=lambda: child.tail == "up")
+        child.start(Deadline(HANG), ready=lambda: child.tail == "up")
         return child
 
     first = serve()
     second = serve()
     assert not first.alive()
-    second.stop(Deadline(5))
+    second.stop(Deadline(HANG))
 
 
 def test_what_can_not_be_killed_is_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "GRACE", 0.05)
     child = make("exec sleep 60", error=NetbootError)
-    child.start(Deadline(5))
+    child.start(Deadline(HANG))
     pid = child.pid
     assert pid
     with monkeypatch.context() as patch:
@@ -184,5 +184,5 @@ def test_what_can_not_be_killed_is_told(make: Make, monkeypatch: pytest.MonkeyPa
         with pytest.raises(NetbootError, match="can't be killed"):
             child.stop(Deadline(1))
         with pytest.raises(ZfsIscsiError, match=f"process {pid}, can't be killed"):
-            make("exec sleep 60", grace=0.05).start(Deadline(5))
+            make("exec sleep 60", grace=0.05).start(Deadline(HANG))
     assert child.alive()

@@ -14,6 +14,7 @@ def wait(
     seconds: float = HANG,
     what: str = "it never came true",
     seen: Callable[[], object] = str,
+    pause: float = 0.005,
 ) -> None:
     """Wait until the condition is true.
 
@@ -22,6 +23,7 @@ def wait(
         seconds: at most.
         what: what is waited for, said when it never came.
         seen: what there was instead, said then, too.
+        pause: seconds between two looks, where each one is work for somebody.
 
     Raises:
         AssertionError: the time is up.
@@ -29,4 +31,4 @@ def wait(
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what}; seen: {seen()}"
-        time.sleep(0.005)
+        time.sleep(pause)

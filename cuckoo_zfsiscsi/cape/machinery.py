@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,10 +20,12 @@ from cuckoo_zfsiscsi.cape.client import MARGIN, Client, Json, ServiceError
 from cuckoo_zfsiscsi.cape.options import Options
 from cuckoo_zfsiscsi.cape.quarantine import OUT_OF_SERVICE, Quarantine
 from cuckoo_zfsiscsi.cape.task import current_task, tell_analyst
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 
 SERVICE_PATIENCE = 30.0
 """Seconds that CAPE waits at its start for the service: after a reboot both start at once."""
 SERVICE_PAUSE = 1.0
+"""Seconds between two tries."""
 STOP_MOST = 15.0
 """Seconds within which stop() answers: CAPE's main thread calls it too, and stands still then."""
 STOP_CONNECT, STOP_MARGIN = 2.0, 3.0
@@ -34,7 +35,11 @@ log = logging.getLogger(__name__)
 
 
 class ZfsIscsi(Machinery):  # type: ignore[misc]
-    """Hosts that boot from iSCSI disks which the service resets before each run."""
+    """Hosts that boot from iSCSI disks which the service resets before each run.
+
+    Args:
+        clock: that waits go by; CAPE gives none.
+    """
 
     module_name = "zfsiscsi"
     LABEL = "label"
@@ -44,9 +49,10 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
     ABORTED = "aborted"
     ERROR = "error"
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM) -> None:
         super().__init__()
-        self._quarantine = Quarantine(self.db, self._client, self._stop_for_sure)
+        self._clock = clock
+        self._quarantine = Quarantine(self.db, self._client, self._stop_for_sure, clock)
 
     def start(self, label: str) -> None:
         """Return when the host is clean and ready, its agent too. stop() ends it early.
@@ -201,15 +207,15 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
             ServiceError: it still does not, or refuses.
         """
         client = self._client()
-        end = time.monotonic() + SERVICE_PATIENCE
+        end = self._clock.monotonic() + SERVICE_PATIENCE
         while True:
             try:
                 return {str(host["label"]): host for host in client.hosts()}
             except ServiceError as error:
-                if not error.unreachable or time.monotonic() > end:
+                if not error.unreachable or self._clock.monotonic() > end:
                     raise
                 log.warning("waiting for the service: %s", error)
-            time.sleep(SERVICE_PAUSE)
+            self._clock.sleep(SERVICE_PAUSE)
 
     def _stop_all(self, labels: Iterable[str]) -> dict[str, str]:
         """Stop hosts, all at the same time; return why those that are not proved off are not."""

@@ -8,13 +8,12 @@ that tasks wait for it, and is unlocked when the service says that the host is h
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock, Thread
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at rows and hosts."""
@@ -41,7 +40,7 @@ class _Case:
     pause: float
     """Seconds."""
     not_before: float
-    """time.monotonic() before which it does not come back."""
+    """The clock's monotonic() before which it does not come back."""
     waits: bool = True
     """Not back yet."""
     kept: bool = False
@@ -55,6 +54,7 @@ class Quarantine:
         db: CAPE's database.
         make_client: makes a client of the service.
         stop: stops a host, whatever becomes of it.
+        clock: that looks and pauses go by.
     """
 
     def __init__(
@@ -62,17 +62,19 @@ class Quarantine:
         db: Any,  # noqa: ANN401 - CAPE's has no type
         make_client: Callable[[], Client],
         stop: Callable[[str], object],
+        clock: Clock = SYSTEM,
     ) -> None:
         self._db = db
         self._make_client = make_client
         self._stop = stop
-        self._lock = threading.Lock()
+        self._clock = clock
+        self._lock = clock.condition()
         self._cases: dict[str, _Case] = {}
         self._rows: dict[str, dict[str, Any]] = {}
         self._seen: set[str] = set()
         """Rows that were there once: CAPE puts all on record when the last one is initialized."""
-        self._thread: threading.Thread | None = None
-        self._ended = threading.Event()
+        self._thread: Thread | None = None
+        self._has_ended = False
 
     def watch(self, machines: list[Any]) -> None:
         """Begin to watch over these rows, for as long as CAPE runs."""
@@ -81,12 +83,14 @@ class Quarantine:
             row["tags"] = ",".join(tag.name for tag in machine.tags)
             self._rows[str(machine.label)] = row
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="quarantine", daemon=True)
+            self._thread = self._clock.thread(self._work, "quarantine")
             self._thread.start()
 
     def end(self) -> None:
         """Watch no longer."""
-        self._ended.set()
+        with self._lock:
+            self._has_ended = True
+            self._lock.notify_all()
         if self._thread:
             self._thread.join(END)
 
@@ -98,7 +102,7 @@ class Quarantine:
                 return
             self._seen.add(label)
             pause = min(2 * before.pause, PAUSE_MOST) if before else PAUSE_FIRST
-            self._cases[label] = _Case(reason, pause, time.monotonic() + pause)
+            self._cases[label] = _Case(reason, pause, self._clock.monotonic() + pause)
 
     def keep(self, label: str) -> bool:
         """Make it ours to unlock the row of a host that failed; return whether it did."""
@@ -122,8 +126,12 @@ class Quarantine:
             return sum(case.waits and case.kept for case in self._cases.values())
 
     def _work(self) -> None:
-        while not self._ended.wait(LOOK_EVERY):
+        while not self._ends_within(LOOK_EVERY):
             self._look_in_peace()
+
+    def _ends_within(self, seconds: float) -> bool:
+        with self._lock:
+            return self._lock.wait_for(lambda: self._has_ended, seconds)
 
     def _look_in_peace(self) -> None:
         try:
@@ -144,7 +152,7 @@ class Quarantine:
         for label in deleted:
             self.failed(label, "CAPE deleted it")
         with self._lock:
-            now = time.monotonic()
+            now = self._clock.monotonic()
             waiting = {label: case for label, case in self._cases.items() if case.waits}
         if not waiting:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import requests
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.config.secrets import read_secret_file
 from cuckoo_zfsiscsi.errors import CompareError
 
@@ -23,6 +23,7 @@ WHOLE = 900.0
 LARGEST = 512 << 20
 """Bytes of a report."""
 MINUTE = 60.0
+"""Seconds."""
 OUTAGE = 600.0
 """Seconds for which a server may be away before we give up for now."""
 
@@ -44,7 +45,7 @@ class Rest:
         rate: requests per minute.
         session: makes a session of requests.
         tell: told what is waited for.
-        sleep: waits so many seconds.
+        clock: that its pauses go by.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class Rest:
         *,
         session: Callable[[], requests.Session] = requests.Session,
         tell: Callable[[str], None] = lambda _what: None,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.server = server
         self._token_file = token_file
         self._rate = rate
         self._session = session
         self._tell = tell
-        self._sleep = sleep
+        self._clock = clock
         self._asked: deque[float] = deque(maxlen=rate)
 
     def submit(self, sample: Path, form: dict[str, str]) -> int:
@@ -148,16 +149,16 @@ class Rest:
 
     def _get(self, path: str) -> Json:
         """Ask until there is an answer: what only reads may be asked again."""
-        began = time.monotonic()
+        began = self._clock.monotonic()
         pause = 1.0
         while True:
             try:
                 return self._ask("GET", path)
             except LostError:  # noqa: PERF203 - it waits for a server
-                if time.monotonic() - began > OUTAGE:
+                if self._clock.monotonic() - began > OUTAGE:
                     raise
                 self._tell(f"{self.server} does not answer, next try in {pause:.0f} s")
-                self._sleep(pause)
+                self._clock.sleep(pause)
                 pause = min(60.0, pause * 2)
 
     def _ask(self, method: str, path: str, **what: Any) -> Json:  # noqa: ANN401
@@ -168,12 +169,12 @@ class Rest:
                 return self._judge(answer, text, path)
             pause = _retry_after(answer)
             self._tell(f"{self.server}: rate limit, going on in {pause:.0f} s")
-            self._sleep(pause)
+            self._clock.sleep(pause)
 
     def _pace(self) -> None:
         if len(self._asked) == self._rate:
-            self._sleep(max(0.0, self._asked[0] + MINUTE - time.monotonic()))
-        self._asked.append(time.monotonic())
+            self._clock.sleep(max(0.0, self._asked[0] + MINUTE - self._clock.monotonic()))
+        self._asked.append(self._clock.monotonic())
 
     def _once(self, method: str, path: str, **what: Any) -> tuple[requests.Response, bytes]:  # noqa: ANN401
         headers = {"Accept": "application/json"}
@@ -200,11 +201,11 @@ class Rest:
             ) from None
 
     def _read(self, answer: requests.Response) -> bytes:
-        end = time.monotonic() + WHOLE
+        end = self._clock.monotonic() + WHOLE
         text = bytearray()
         for part in answer.iter_content(1 << 16):
             text += part
-            if len(text) > LARGEST or time.monotonic() > end:
+            if len(text) > LARGEST or self._clock.monotonic() > end:
                 raise RefusedError(
                     f"{self.server} sent more than {LARGEST >> 20} MiB, or for more than {WHOLE} s"
                 )

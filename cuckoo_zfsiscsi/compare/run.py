@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.compare.journal import Journal
 from cuckoo_zfsiscsi.compare.plan import Cell, Environment, Plan
 from cuckoo_zfsiscsi.compare.rest import LostError, RefusedError, Rest
@@ -53,14 +54,16 @@ class Comparison:
         journal: what was done.
         servers: a client for each server's URL.
         tell: told what happens.
-        sleep: waits so many seconds.
+        clock: that its pauses go by.
+        now: tells the seconds since the epoch; the journal has them, other processes go on by them.
     """
 
     plan: Plan
     journal: Journal
     servers: Mapping[str, Rest]
     tell: Tell
-    sleep: Callable[[float], None] = time.sleep
+    clock: Clock = SYSTEM
+    now: Callable[[], float] = time.time
     _cells: dict[str, _Progress] = field(default_factory=dict)
     _allowed: dict[str, set[str]] = field(default_factory=dict)
 
@@ -110,7 +113,7 @@ class Comparison:
             for env in left:
                 self._round(env)
             if any(self._open(env) for env in self.plan.environments):
-                self.sleep(PAUSE)
+                self.clock.sleep(PAUSE)
 
     def _machines(self, env: Environment) -> set[str]:
         """Return the labels that may run an environment's tasks."""
@@ -155,16 +158,16 @@ class Comparison:
         sample = self.plan.files[cell.sample]
         task = self.servers[env.server].find(sample.sha256, progress.mark)
         if task is not None:
-            self._note("submitted", cell.key, task=task, at=time.time())
+            self._note("submitted", cell.key, task=task, at=self.now())
             self.tell(f"{_name(cell)}: task {task} was made before the interruption")
-        elif time.time() > (progress.submitting_since or 0.0) + GRACE:
+        elif self.now() > (progress.submitting_since or 0.0) + GRACE:
             self._submit(env, cell)
         else:
             self.tell(f"{_name(cell)}: waiting, CAPE may be making its task yet")
 
     def _submit(self, env: Environment, cell: Cell) -> None:
         mark = self._cells[cell.key].mark or f"zfsiscsi-compare-{secrets.token_hex(12)}"
-        self._note("submitting", cell.key, mark=mark, at=time.time())
+        self._note("submitting", cell.key, mark=mark, at=self.now())
         form = {**self.plan.options, "custom": mark}
         form |= {"machine": env.machine} if env.machine else {"tags": ",".join(env.tags)}
         try:
@@ -174,7 +177,7 @@ class Comparison:
         except LostError as error:
             self.tell(f"{_name(cell)}: {error.what}; asking whether it made a task")
         else:
-            self._note("submitted", cell.key, task=task, at=time.time())
+            self._note("submitted", cell.key, task=task, at=self.now())
             self.tell(f"{_name(cell)}: task {task}")
 
     def _follow(self, env: Environment, cell: Cell) -> None:
@@ -188,7 +191,7 @@ class Comparison:
                 self._end(cell, Facts(failure=f"{status}: {why[:300] or 'CAPE does not say why'}"))
             elif status == REPORTED:
                 self._read(env, cell, task)
-            elif time.time() > progress.submitted + self.plan.patience:
+            elif self.now() > progress.submitted + self.plan.patience:
                 self._end(cell, Facts(failure=f"{status} after {self.plan.patience:.0f} s"))
         except RefusedError as error:
             self._end(cell, Facts(failure=error.what))

@@ -117,6 +117,7 @@ class ByService:
         self._service = service
         self._label = label
         self._watch = watch
+        self._clock = watch.clock
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._tell = tell
@@ -156,32 +157,35 @@ class ByService:
 
     def _once(self, number: int, prewarm: bool) -> Recovery:
         self._tell(f"run {number}: power is cut")
-        cut = time.monotonic()
+        cut = self._clock.monotonic()
         self._service.stop(self._label, self._stop_timeout)
         # The first probe that failed may have been asked before
-        down = self._watch.lost(Deadline(SEEN), after=max(self._up, cut - ATTEMPT))
+        down = self._watch.lost(self._deadline(SEEN), after=max(self._up, cut - ATTEMPT))
         if prewarm:
             self._tell(f"run {number}: the service boots it ahead")
             self._await_prewarmed()
         self._tell(f"run {number}: start")
-        began = time.monotonic()
+        began = self._clock.monotonic()
         report = self._service.start(self._label, self._start_timeout, TASK)
-        took = time.monotonic() - began
+        took = self._clock.monotonic() - began
         self._up = self._see_up(down)
         return Recovery(
             number, self._up - down, took, int(report["generation"]), dict(report["stages"])
         )
 
     def _await_prewarmed(self) -> None:
-        deadline = Deadline(self._start_timeout)
+        deadline = self._deadline(self._start_timeout)
         while (host := self._service.host(self._label))["state"] != "ready":
             if host["state"] == "quarantined":
                 raise NotReadyError(f"{self._label} is quarantined: {host['reason']}")
             deadline.sleep(POLL, f"{self._label}, prewarming,")
 
+    def _deadline(self, seconds: float) -> Deadline:
+        return Deadline(seconds, clock=self._clock)
+
     def _see_up(self, after: float) -> float:
         try:
-            return self._watch.up(Deadline(SEEN), after=after)
+            return self._watch.up(self._deadline(SEEN), after=after)
         except ZfsIscsiError:
             raise NotReadyError(
                 f"the service says that {self._label} is ready, but RPC of {self._watch.address} "
@@ -211,13 +215,14 @@ def watched(
         DeadlineExceededError: RPC did not change.
     """
     tell("waiting until RPC answers")
-    up = watch.up(Deadline(timeout))
+    clock = watch.clock
+    up = watch.up(Deadline(timeout, clock=clock))
     for number in range(1, wanted + 1):
         tell(f"run {number}: RPC answers; reboot the host now")
-        down = watch.lost(Deadline(timeout), after=up)
-        lost_at = time.time() - (time.monotonic() - down)
+        down = watch.lost(Deadline(timeout, clock=clock), after=up)
+        lost_at = time.time() - (clock.monotonic() - down)
         tell(f"run {number}: RPC is lost")
-        up = watch.up(Deadline(timeout), after=down)
+        up = watch.up(Deadline(timeout, clock=clock), after=down)
         boot = last_boot()
         if boot and boot["started"] > lost_at - SEEN:
             yield Recovery(number, up - down, None, int(boot["generation"]), dict(boot["stages"]))

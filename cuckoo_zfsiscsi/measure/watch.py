@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.readiness import rpc
 
@@ -19,8 +17,6 @@ INTERVAL = 0.1
 """Seconds between two probes."""
 ATTEMPT = 1.0
 """Seconds for one probe."""
-LANES = int(ATTEMPT / INTERVAL) + 2
-"""Probes at once: a host that is off lets each of them wait, and the next is not to be late."""
 
 
 def _stay() -> None:
@@ -34,19 +30,26 @@ class Watch:
         address: its IP address.
         port: TCP port of its endpoint mapper.
         enter: called in each thread that probes, to move it into another network.
+        clock: that it goes by.
     """
 
     def __init__(
-        self, address: str, *, port: int = rpc.PORT, enter: Callable[[], None] = _stay
+        self,
+        address: str,
+        *,
+        port: int = rpc.PORT,
+        enter: Callable[[], None] = _stay,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.address = address
+        self.clock = clock
         self._port = port
         self._enter = enter
         self._changes: list[tuple[float, bool]] = []
-        self._news = threading.Condition()
-        self._end = threading.Event()
+        self._news = clock.condition()
+        self._has_ended = False
         self._silent_since: float | None = None
-        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._thread = clock.thread(self._watch, "watch")
 
     def __enter__(self: W) -> W:
         self._thread.start()
@@ -55,19 +58,21 @@ class Watch:
     def __exit__(
         self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
     ) -> None:
-        self._end.set()
+        with self._news:
+            self._has_ended = True
+            self._news.notify_all()
         self._thread.join()
 
     def changes(self) -> list[tuple[float, bool]]:
-        """Since when (time.monotonic()) RPC did answer, or did not; the oldest first."""
+        """Since when (the clock's monotonic()) RPC did answer, or did not; the oldest first."""
         with self._news:
             return list(self._changes)
 
     def up(self, deadline: Deadline, *, after: float = 0.0) -> float:
-        """Wait until RPC answers; return when it first did (time.monotonic()).
+        """Wait until RPC answers; return when it first did (the clock's monotonic()).
 
         Args:
-            deadline: by when.
+            deadline: by when, by the same clock.
             after: what was before that moment does not count.
 
         Raises:
@@ -76,7 +81,7 @@ class Watch:
         return self._wait("up", deadline, lambda: self._first(True, after))
 
     def lost(self, deadline: Deadline, *, after: float) -> float:
-        """Wait until RPC falls silent after that moment; return when (time.monotonic()).
+        """Wait until RPC falls silent after that moment; return when, by the clock.
 
         Raises:
             DeadlineExceededError, CancelledError: as Deadline.check().
@@ -84,7 +89,7 @@ class Watch:
         return self._wait("lost", deadline, lambda: self._first(False, after))
 
     def down(self, deadline: Deadline) -> float:
-        """Wait until RPC is silent; return since when it is (time.monotonic()).
+        """Wait until RPC is silent; return since when it is, by the clock.
 
         Raises:
             DeadlineExceededError, CancelledError: as Deadline.check().
@@ -106,17 +111,22 @@ class Watch:
         return found
 
     def _watch(self) -> None:
-        pending: deque[tuple[float, Future[tuple[bool, float]]]] = deque()
-        pool = ThreadPoolExecutor(LANES, thread_name_prefix="probe", initializer=self._enter)
-        while not self._end.is_set():
-            began = time.monotonic()
-            pending.append((began, pool.submit(self._probe)))
+        pending: deque[_Question] = deque()
+        due = self.clock.monotonic()
+        while not self._ends_within(due - self.clock.monotonic()):
+            due = self.clock.monotonic() + INTERVAL
+            # In a thread of its own: a host that is off lets it wait, and the next is not late
+            pending.append(_Question(self.clock, self._probe))
             # One that answers is asked once at a time. Answers count in the order of the questions.
-            while pending and (not self._is_silent or pending[0][1].done()):
-                asked, answer = pending.popleft()
-                self._judge(asked, *answer.result())
-            self._end.wait(max(0.0, began + INTERVAL - time.monotonic()))
-        pool.shutdown(cancel_futures=True)
+            while pending and (not self._is_silent or pending[0].is_done):
+                question = pending.popleft()
+                self._judge(question.asked, *question.wait())
+        for question in pending:
+            question.wait()
+
+    def _ends_within(self, seconds: float) -> bool:
+        with self._news:
+            return self._news.wait_for(lambda: self._has_ended, seconds)
 
     @property
     def _is_silent(self) -> bool:
@@ -124,8 +134,10 @@ class Watch:
 
     def _probe(self) -> tuple[bool, float]:
         """Return whether RPC answers, and when that was known."""
-        answer = rpc.probe(self.address, self._port, deadline=Deadline(ATTEMPT))
-        return answer.ok, time.monotonic()
+        self._enter()
+        deadline = Deadline(ATTEMPT, clock=self.clock)
+        answer = rpc.probe(self.address, self._port, deadline=deadline)
+        return answer.ok, self.clock.monotonic()
 
     def _judge(self, asked: float, ok: bool, known: float) -> None:
         if ok:
@@ -141,3 +153,32 @@ class Watch:
             if not self._changes or self._changes[-1][1] is not up:
                 self._changes.append((moment, up))
                 self._news.notify_all()
+
+
+class _Question:
+    """One probe, under way from now on.
+
+    Args:
+        clock: that it goes by.
+        ask: returns whether RPC answers, and when that was known.
+    """
+
+    def __init__(self, clock: Clock, ask: Callable[[], tuple[bool, float]]) -> None:
+        self.asked = clock.monotonic()
+        self._ask = ask
+        self._answer = False, self.asked
+        self._thread = clock.thread(self._run, "probe")
+        self._thread.start()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the answer is there."""
+        return not self._thread.is_alive()
+
+    def wait(self) -> tuple[bool, float]:
+        """Return the answer."""
+        self._thread.join()
+        return self._answer
+
+    def _run(self) -> None:
+        self._answer = self._ask()

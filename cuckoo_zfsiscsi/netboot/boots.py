@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.config.network import parse_mac
 from cuckoo_zfsiscsi.config.wrong import WrongValueError
@@ -47,6 +47,7 @@ class Boots:
         neighbour: tells the MAC address of an IP address, "" if it is not known.
         listeners: the server's address in each host's network, by label. A host that asks at
             another gets nothing; without one it may ask at any.
+        clock: that moments and periods go by.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Boots:
         on_event: OnEvent,
         neighbour: Callable[[str], str] = neighbour,
         listeners: Mapping[str, str] | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
         hosts, listeners = list(hosts), listeners or {}
-        self.offences = Offences(hosts)
+        self.offences = Offences(hosts, clock)
+        self._clock = clock
         self._neighbour = neighbour
         self._lock = threading.Lock()
         self._by_label = {
@@ -151,7 +154,7 @@ class Boots:
             source: IP address that it asks from.
             asked: the server's address that it asks at, "" if it is not known.
         """
-        at = time.monotonic()
+        at = self._clock.monotonic()
         card = self._neighbour(source)
         with self._lock:
             entry = self._by_mac.get(normalize(mac))

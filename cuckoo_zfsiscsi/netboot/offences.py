@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.config import HostConfig
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 LINES = 10
 """In the log for one source in PERIOD; more are counted."""
 PERIOD = 60.0
+"""Seconds."""
 FLOOD, IN = 60, 10.0
 """So many DHCP requests in so many seconds are a flood: a machine that boots makes a dozen."""
 ARP = Path("/proc/net/arp")
@@ -48,10 +49,12 @@ class Offences:
 
     Args:
         hosts: all that exist.
+        clock: that periods go by.
     """
 
-    def __init__(self, hosts: Iterable[HostConfig]) -> None:
+    def __init__(self, hosts: Iterable[HostConfig], clock: Clock = SYSTEM) -> None:
         hosts = list(hosts)
+        self._clock = clock
         self._names = {str(host.ip): host.label for host in hosts}
         self._names |= {host.mac: host.label for host in hosts}
         self._lock = threading.Lock()
@@ -71,7 +74,7 @@ class Offences:
             source: IP or MAC address of who did it.
             what: it did, in one line; what a guest chose is in quotation marks.
         """
-        now = time.monotonic()
+        now = self._clock.monotonic()
         with self._lock:
             if now > self._since + PERIOD:
                 more = {who: n - LINES for who, n in self._said.items() if n > LINES}
@@ -94,7 +97,7 @@ class Offences:
             card: MAC address that it is for.
         """
         key = (sender if sender in self._names else "", card != sender)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         with self._lock:
             if now > self._counted_since + IN:
                 self._requests.clear()

@@ -15,6 +15,7 @@ from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.guest_disk import BOOT_START
 from cuckoo_zfsiscsi.lab.static import HTTP_PORT
 from cuckoo_zfsiscsi.lab.watch import inside
+from tests.waiting import HANG
 
 URL = f"http://{net.SERVER.ip}:{HTTP_PORT}"
 
@@ -37,7 +38,7 @@ def test_it_deploys_once(tmp_path: Path) -> None:
         server = DeployServer(image, tmp_path / "server", network)
 
         def get(name: str) -> requests.Response:
-            return inside(network, partial(requests.get, f"{URL}/{name}", timeout=10))
+            return inside(network, partial(requests.get, f"{URL}/{name}", timeout=HANG))
 
         with server.serving():
             assert "exit" in get("boot.ipxe").text

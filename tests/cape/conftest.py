@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cape.service import TOKEN, Service, serve
+from tests.clocks import VirtualClock
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -16,6 +17,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in real]
     if real:
         config.hook.pytest_deselected(items=real)
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
+from tests.waiting import HANG
 
 INSTALL = "apt install postgresql"
 START = 60.0
@@ -50,5 +51,5 @@ def postgres() -> Iterator[str]:
         # CAPE's REST asks for tasks by text, which psycopg 3 does not take for a number
         yield f"postgresql+psycopg2://postgres@/postgres?host={at}"
     finally:
-        server.stop(Deadline(10.0))
+        server.stop(Deadline(HANG))
         shutil.rmtree(at)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from cuckoo_zfsiscsi.cli import run
-from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.lab import cape_sample, conf, guest_image
 from cuckoo_zfsiscsi.lab.bring_up import Lab
 from cuckoo_zfsiscsi.lab.cape_client import CapeClient
 from cuckoo_zfsiscsi.lab.real_cape import RealCape, default_python
+from tests.waiting import wait
 
 ANALYSIS = 300.0
 """Seconds for one task, on a busy machine."""
@@ -44,9 +44,7 @@ class Rig:
         return cape_sample.write(self.lab.at, name, seconds=seconds)
 
     def wait(self, true: Callable[[], object], what: str, seconds: float = ANALYSIS) -> None:
-        deadline = Deadline(seconds)
-        while not true():
-            deadline.sleep(0.2, what)
+        wait(true, seconds, f"never: {what}", lambda: self.told, pause=0.2)
 
     def machine(self) -> dict[str, Any]:
         (machine,) = self.client.machines()

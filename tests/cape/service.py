@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import HANG
+
 TOKEN = "the-token-that-nobody-may-see"
 
 Json = dict[str, Any]
@@ -135,7 +137,7 @@ def serve(path: Path | None = None) -> Iterator[Service]:
 
 def hang(handler: Handler) -> None:
     """Say nothing until the test is over."""
-    handler.server.stopped.wait(30)
+    handler.server.stopped.wait(HANG)
 
 
 def slowly(seconds: float) -> Act:
@@ -166,7 +168,7 @@ def hang_in_the_middle(handler: Handler) -> None:
     handler.end_headers()
     handler.wfile.write(b'{"half":')
     handler.wfile.flush()
-    handler.server.stopped.wait(30)
+    handler.server.stopped.wait(HANG)
 
 
 def drip(handler: Handler) -> None:

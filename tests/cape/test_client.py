@@ -29,6 +29,7 @@ from tests.cape.service import (
     serve,
     slowly,
 )
+from tests.waiting import HANG, wait
 
 
 @pytest.fixture
@@ -219,10 +220,8 @@ def test_nobody_takes_the_connection(token_file: Path) -> None:
                 filler.setblocking(False)
                 filler.connect_ex(("127.0.0.1", port))
             client = Client(f"http://127.0.0.1:{port}", str(token_file), connect_timeout=0.3)
-            before = time.monotonic()
             with pytest.raises(ServiceError, match="no answer of the service") as caught:
                 client.hosts()
-            assert time.monotonic() - before < 5
             assert caught.value.unreachable
         finally:
             for filler in fillers:
@@ -239,7 +238,7 @@ def test_no_answer_in_time(
     before = time.monotonic()
     with pytest.raises(ServiceError, match=r"did not answer|does not end") as caught:
         client.stop("pc1", 0.3)
-    assert 0.4 < time.monotonic() - before < 5
+    assert time.monotonic() - before > 0.4
     assert caught.value.status == 0
     assert caught.value.host == "pc1"
 
@@ -262,14 +261,19 @@ def test_dropped(client: Client, service: Service, act: Act) -> None:
 
 
 def test_requests_do_not_wait_for_each_other(client: Client, service: Service) -> None:
-    service.acts["start"] = slowly(0.5)
-    done: list[object] = []
+    go_on, done = threading.Event(), list[object]()
+
+    def start(handler: Handler) -> None:
+        assert go_on.wait(HANG)
+        handler.reply(200, REPORT)
+
+    service.acts["start"] = start
     thread = threading.Thread(target=lambda: done.append(client.start("pc1", 5)))
     thread.start()
-    while not service.asked("start"):
-        time.sleep(0.01)
+    wait(lambda: service.asked("start"), what="no start was asked for")
     client.stop("pc1", 5)
     assert not done
+    go_on.set()
     thread.join()
     assert done == [REPORT]
 
@@ -291,7 +295,7 @@ def test_needs_requests_alone(tmp_path: Path) -> None:
     extras = ["pydantic", "fastapi", "starlette", "typer", "rich", "jinja2", "uvicorn"]
     loaded = subprocess.run(
         [sys.executable, "-c", code, *extras],
-        check=True, stdout=subprocess.PIPE, text=True, timeout=30, cwd=tmp_path,
+        check=True, stdout=subprocess.PIPE, text=True, timeout=HANG, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     ).stdout  # fmt: skip
     assert loaded.strip() == ""

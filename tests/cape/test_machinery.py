@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +33,8 @@ from tests.cape.service import (
     refuse,
     serve,
 )
+from tests.clocks import VirtualClock
+from tests.waiting import HANG, wait
 
 CONF = """
 [zfsiscsi]
@@ -66,7 +67,7 @@ Load = Callable[..., Machinery]
 
 
 @pytest.fixture
-def load(service: Service, token_file: Path, tmp_path: Path) -> Iterator[Load]:
+def load(service: Service, token_file: Path, tmp_path: Path, clock: VirtualClock) -> Iterator[Load]:
     loaded: list[Machinery] = []
 
     def _load(
@@ -78,7 +79,7 @@ def load(service: Service, token_file: Path, tmp_path: Path) -> Iterator[Load]:
     ) -> Machinery:
         path = tmp_path / "zfsiscsi.conf"
         path.write_text(CONF.format(service=url, token_file=token_file, more=more, more2=more2))
-        one = load_plugin(path, timeouts) if timeouts else load_plugin(path)
+        one = load_plugin(path, timeouts or cape_standin.TIMEOUTS, clock)
         loaded.append(one)
         return one
 
@@ -238,7 +239,7 @@ def test_stop_during_start_from_another_thread(plugin: Machinery, service: Servi
     cancelled = threading.Event()
 
     def start(handler: Handler) -> None:
-        assert cancelled.wait(10)
+        assert cancelled.wait(HANG)
         handler.problem(409, "cancelled", "pc1: stop was asked for")
 
     def stop(handler: Handler) -> None:
@@ -249,8 +250,7 @@ def test_stop_during_start_from_another_thread(plugin: Machinery, service: Servi
     told: list[str] = []
     thread = threading.Thread(target=lambda: told.append(refused(plugin, "start")))
     thread.start()
-    while not service.asked("start"):
-        time.sleep(0.01)
+    wait(lambda: service.asked("start"), what="no start was asked for")
     for _ in range(3):
         plugin.stop("pc1")
     thread.join()
@@ -278,11 +278,11 @@ def test_a_timeout_that_is_none(load: Load, value: str) -> None:
         plugin.initialize()
 
 
-def test_defaults_are_the_services(service: Service, tmp_path: Path) -> None:
+def test_defaults_are_the_services(service: Service, tmp_path: Path, clock: VirtualClock) -> None:
     path = tmp_path / "short.conf"
     path.write_text(f"[zfsiscsi]\nmachines = pc1\nservice = {service.url}\n[pc1]\nlabel = pc1\n")
     service.token = None
-    plugin = load_plugin(path)
+    plugin = load_plugin(path, clock=clock)
     plugin.start("pc1")
     plugin.stop("pc1")
     plugin._quarantine.end()  # type: ignore[attr-defined]
@@ -332,25 +332,27 @@ def test_wrong_token(load: Load, service: Service) -> None:
         load().initialize()
 
 
-def test_cape_waits_for_the_service(load: Load, tmp_path: Path) -> None:
+def test_cape_waits_for_the_service(
+    load: Load, tmp_path: Path, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "api.sock"
     plugin = load(url=f"unix://{path}")
-    thread = threading.Thread(target=plugin.initialize)
-    thread.start()
-    time.sleep(0.2)
+    begin = clock.monotonic()
+    begun = clock.call(plugin.initialize)
+    wait(lambda: "waiting for the service" in caplog.text, what="it does not say that it waits")
     with serve(path) as service:
         service.token = None
-        thread.join()
+        clock.result(begun)
         assert [path for _, path, _ in service.calls][-1] == "/v1/hosts/pc2"
+    assert clock.monotonic() - begin == 1.0
 
 
-def test_cape_does_not_wait_for_ever(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cape_does_not_wait_for_ever(load: Load, clock: VirtualClock) -> None:
     plugin = load(url="http://127.0.0.1:9")
-    names = type(plugin).start.__globals__
-    monkeypatch.setitem(names, "SERVICE_PATIENCE", 0.1)
-    monkeypatch.setitem(names, "SERVICE_PAUSE", 0.1)
+    begin = clock.monotonic()
     with pytest.raises(CuckooCriticalError, match="machinery zfsiscsi: no answer of the service"):
         plugin.initialize()
+    assert 30.0 <= clock.monotonic() - begin <= 31.0
 
 
 def test_a_host_that_can_not_be_stopped(load: Load, service: Service) -> None:
@@ -379,10 +381,8 @@ def test_hang_is_bounded(load: Load, service: Service, monkeypatch: pytest.Monke
     monkeypatch.setattr(transport, "MARGIN", 0.2)
     monkeypatch.setitem(type(plugin).start.__globals__, "STOP_MARGIN", 0.2)
     service.acts.update(start=hang, stop=hang)
-    before = time.monotonic()
     assert "did not answer" in refused(plugin, "start")
     assert "did not answer" in refused(plugin, "stop")
-    assert time.monotonic() - before < 10
 
 
 def test_nothing_of_cape_stays_behind(plugin: Machinery) -> None:

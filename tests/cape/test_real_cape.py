@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,9 +95,7 @@ def test_cape_killed_in_a_run(rig: Rig) -> None:
     rig.wait(lambda: rig.told.get("killed") == CLEAN, "the infection")
     rig.cape.kill_scheduler(signal.SIGKILL)
     assert rig.lab.client.host(LABEL)["state"] == "running"
-    began = time.monotonic()
     rig.cape.start_scheduler()
-    assert time.monotonic() - began < 60
     assert rig.client.view(task)["status"] == "failed_analysis"
     task = rig.client.by_program(rig.sample("after-the-kill"))
     assert rig.client.wait(task, Deadline(ANALYSIS))["status"] == "reported"

@@ -19,6 +19,7 @@ from cuckoo_zfsiscsi.cli import run
 from cuckoo_zfsiscsi.compare.plan import Plan
 from tests.compare.conftest import cape, write_plan
 from tests.compare.fake_cape import FakeCape
+from tests.waiting import HANG, wait
 
 __all__ = ["cape", "write_plan"]  # fixtures
 
@@ -79,12 +80,14 @@ def test_killed_again_and_again(
             with subprocess.Popen(
                 argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as process:
-                end = time.monotonic() + 30
-                while len(cape.asked) < asked and time.monotonic() < end:
-                    time.sleep(0.002)
+                wait(
+                    lambda n=asked: len(cape.asked) >= n,  # type: ignore[misc]
+                    what=f"not {asked} requests",
+                    seen=lambda: cape.asked,
+                )
                 process.send_signal(signal.SIGKILL)
                 assert process.wait() == -signal.SIGKILL
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=HANG, check=True)
     assert len(cape.tasks) == 6
     hides, loud = json.loads(done.stdout)["samples"]
     assert (hides["evasive"], loud["evasive"]) == (True, False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,11 +16,13 @@ from cuckoo_zfsiscsi.errors import PowerError
 from cuckoo_zfsiscsi.service.api import make_api
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
+from tests.clocks import RealClock
 from tests.config.sample import EXAMPLE
 from tests.service.conftest import Make, make, world
 from tests.service.fakes import World
 from tests.service.one_host import OneHost
-from tests.service.waiting import boot_within, quiet, until
+from tests.service.waiting import boot_within, quiet
+from tests.waiting import wait
 
 if TYPE_CHECKING:
     from cuckoo_zfsiscsi.service.fleet import Fleet
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["make", "world"]  # fixtures
 
 Cli = Callable[..., int]
+
+
+@pytest.fixture
+def clock() -> RealClock:
+    return RealClock()
 
 
 @pytest.fixture
@@ -49,8 +55,7 @@ def cli(host: Host, tmp_path: Path) -> Iterator[Cli]:
     server = uvicorn.Server(uvicorn.Config(api, uds=str(socket), log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
+    wait(lambda: server.started, what="uvicorn does not start")
     yield lambda *words: run(["--conf", str(conf), *words])
     server.should_exit = True
     thread.join()
@@ -69,13 +74,19 @@ def test_runs(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert "pc1-g1" in capsys.readouterr().out
 
 
-def test_history(cli: Cli, host: Host, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_history(
+    cli: Cli,
+    host: Host,
+    world: World,
+    clock: RealClock,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli("start", "pc1") == 0
     assert cli("stop", "pc1") == 0
     quiet(host, State.CLEAN)
     world.fail["off"] = PowerError("[bold]no answer[/bold]", fix="ping it")
     assert cli("reset", "pc1") == 0
-    until(lambda: host.report().reason != "", "quarantined")
+    clock.until(lambda: host.report().reason != "", "quarantined", host.report)
     capsys.readouterr()
     assert cli("history") == 0
     shown = capsys.readouterr().out
@@ -128,12 +139,18 @@ def test_reset_and_maintenance(cli: Cli, host: Host) -> None:
     quiet(host, State.CLEAN)
 
 
-def test_edit(cli: Cli, host: Host, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_edit(
+    cli: Cli,
+    host: Host,
+    world: World,
+    clock: RealClock,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli("image", "edit", "pc1", "win10") == 0
     said = capsys.readouterr().out
     assert "zfsiscsi maintenance pc1 off" in said
     assert "zfsiscsi image seal win10" in said
-    until(lambda: world.is_up, "booted from the draft")
+    clock.until(lambda: world.is_up, "booted from the draft", host.report)
     assert cli("image", "edit", "pc1", "win10", "--json") == 0
     assert json.loads(capsys.readouterr().out)["label"] == "pc1"
 

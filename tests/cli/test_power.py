@@ -57,7 +57,7 @@ def bmc(tmp_path: Path) -> Iterator[Bmc]:
     one.stop()
 
 
-def conf(folder: Path, bmc: Bmc, service: str = NOBODY, timeout: float = 10) -> str:
+def conf(folder: Path, bmc: Bmc, service: str = NOBODY, timeout: float = 60) -> str:
     path = folder / "zfsiscsi.conf"
     path.write_text(CONF.format(folder=folder, power=bmc.url(), service=service, timeout=timeout))
     for name, text in (("token", "t0ken"), ("password", bmc.password)):
@@ -187,7 +187,7 @@ def test_says_off_and_stays_on(
 ) -> None:
     bmc.power = "1"
     bmc.fault("stays_on")
-    assert run(["--conf", conf(tmp_path, bmc, timeout=2), "power", "pc1", "off"]) == 1
+    assert run(["--conf", conf(tmp_path, bmc, timeout=4), "power", "pc1", "off"]) == 1
     assert "says it switched off but is still on" in capsys.readouterr().err
 
 
@@ -215,7 +215,7 @@ def test_test_of_a_device_that_lies(
 ) -> None:
     bmc.power = "1"
     bmc.fault("stays_on")
-    assert run(["--conf", conf(tmp_path, bmc, timeout=2), "power", "pc1", "test"]) == 1
+    assert run(["--conf", conf(tmp_path, bmc, timeout=4), "power", "pc1", "test"]) == 1
     assert "says it switched off but is still on" in capsys.readouterr().err
 
 

@@ -9,40 +9,39 @@ import requests
 from cuckoo_zfsiscsi.compare import rest as module
 from cuckoo_zfsiscsi.compare.rest import LostError, RefusedError, Rest
 from cuckoo_zfsiscsi.errors import CompareError, ConfigError
+from tests.clocks import VirtualClock
 from tests.compare.fake_cape import FakeCape
 
 SERVER = "http://cape.test:8000"
 LIST = "machines/list/"
 
 
-class Clock:
-    """Time that goes on when one sleeps."""
+class Clock(VirtualClock):
+    """One that notes what is slept."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        super().__init__()
         self.slept: list[float] = []
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.now += seconds
+        super().sleep(seconds)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("cuckoo_zfsiscsi.compare.rest.time.monotonic", lambda: clock.now)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 def client(cape: FakeCape, clock: Clock, rate: int = 6000, token: Path | None = None) -> Rest:
-    return Rest(SERVER, token, rate, session=cape.session, sleep=clock.sleep)
+    return Rest(SERVER, token, rate, session=cape.session, clock=clock)
 
 
 def test_rate_is_kept(cape: FakeCape, clock: Clock) -> None:
-    rest = client(cape, clock, rate=5)
+    rest, begin = client(cape, clock, rate=5), clock.monotonic()
     for _ in range(12):
         rest.machines()
-    assert clock.now - 1000 >= 2 * 60
+    assert clock.monotonic() - begin == 2 * 60
     assert len(cape.asked) == 12
 
 

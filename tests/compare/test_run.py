@@ -10,31 +10,33 @@ from typing import Any
 import pytest
 import requests
 
-from cuckoo_zfsiscsi.compare import run as module
 from cuckoo_zfsiscsi.compare.journal import Journal
 from cuckoo_zfsiscsi.compare.plan import Plan
 from cuckoo_zfsiscsi.compare.rest import Rest
 from cuckoo_zfsiscsi.compare.result import make_result
-from cuckoo_zfsiscsi.compare.run import Comparison
+from cuckoo_zfsiscsi.compare.run import GRACE, PAUSE, Comparison
 from cuckoo_zfsiscsi.errors import CompareError
+from tests.clocks import VirtualClock
 from tests.compare.fake_cape import FakeCape, make_report
 
 SERVER = "http://cape.test:8000"
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GRACE", 0.0)
-
-
 def go(
-    plan: Plan, cape: FakeCape, into: Path, *, told: list[str] | None = None, again: bool = False
+    plan: Plan,
+    cape: FakeCape,
+    into: Path,
+    *,
+    told: list[str] | None = None,
+    again: bool = False,
+    later: float = 0.0,
 ) -> dict[str, Any]:
-    """Run a plan as far as it goes; return the result's document."""
-    tell = (told if told is not None else []).append
-    rest = Rest(SERVER, None, 6000, session=cape.session, tell=tell, sleep=lambda _s: None)
+    """Run a plan as far as it goes, so many seconds later; return the result's document."""
+    tell, clock = (told if told is not None else []).append, VirtualClock()
+    clock.sleep(later)
+    rest = Rest(SERVER, None, 6000, session=cape.session, tell=tell, clock=clock)
     with Journal(into, plan.fingerprint) as journal:
-        comparison = Comparison(plan, journal, {SERVER: rest}, tell, sleep=lambda _s: None)
+        comparison = Comparison(plan, journal, {SERVER: rest}, tell, clock, clock.monotonic)
         if again:
             comparison.again()
         comparison.run()
@@ -123,7 +125,7 @@ def test_interrupted_at_every_step(
             break
         fuse = Fuse(0)
         again.tick = fuse
-        assert go(plan, again, into) == wanted
+        assert go(plan, again, into, later=2 * GRACE) == wanted
         assert len(again.tasks) == 4, f"after crash {crashes}"
         assert len({task.form["custom"] for task in again.tasks}) == 4
         for path in into.iterdir():
@@ -165,16 +167,13 @@ def test_an_answer_that_is_lost(
 
 
 def test_a_young_submission_is_waited_for(
-    write_plan: Callable[..., Plan],
-    cape: FakeCape,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    write_plan: Callable[..., Plan], cape: FakeCape, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "GRACE", 0.3)
     cape.special["tasks/create/file/"] = [requests.ReadTimeout()]
     told: list[str] = []
     go(write_plan(), cape, tmp_path / "done", told=told)
-    assert any("CAPE may be making its task yet" in one for one in told)
+    waits = sum("CAPE may be making its task yet" in one for one in told)
+    assert waits == GRACE / PAUSE
     assert len(cape.tasks) == 6
 
 

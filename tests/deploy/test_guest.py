@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG
+
 GUEST = Path(__file__).parents[2] / "deploy/guest"
 CAPE, SERVICE = "10.99.0.2", "10.99.0.1"
 
@@ -19,7 +21,7 @@ def prepare(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=HANG,
         env={**os.environ, "ROOT": str(root)},
     )
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 def install(*options: str) -> subprocess.CompletedProcess[str]:
     argv = [str(DEPLOY / "install"), *options]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=HANG, check=False)
 
 
 def test_help() -> None:
@@ -34,7 +36,7 @@ def test_another_distribution(tmp_path: Path) -> None:
     (tmp_path / "os-release").write_text('ID=fedora\nVERSION_ID="42"\n')
     script = f"mount --bind {tmp_path}/os-release /etc/os-release && exec {DEPLOY}/install"
     argv = ["unshare", "--mount", "sh", "-c", script]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: this is fedora 42\nfix: ")
     assert done.stdout == ""

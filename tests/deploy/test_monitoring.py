@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from tests.iscsi import free_port
 from tests.service.dashboard.browser import served
 from tests.service.dashboard.conftest import TOKEN, application
 from tests.service.many_hosts import ManyHosts
+from tests.waiting import HANG, wait
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GRAFANA = DEPLOY / "grafana" / "zfsiscsi.json"
-SOON = 30.0
+TAIL = 3000
+"""Bytes of Prometheus' own log that are shown when it never has what it is asked for."""
 
 
 def panels() -> list[dict[str, Any]]:
@@ -37,84 +39,128 @@ def expressions() -> Iterator[tuple[str, str]]:
             yield panel["title"], text.replace("[1h]", "[1m]")
 
 
+class Prometheus:
+    """One that runs.
+
+    Args:
+        listen: its address and port.
+        process: that it is.
+        log: what it says.
+    """
+
+    def __init__(self, listen: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self.base = f"http://{listen}/api/v1"
+        self._log = log
+        self._last = "nothing"
+
+    def get(self, path: str, **params: str) -> Any:
+        """Return the data of an answer; None: there is none yet, it still starts or has failed."""
+        assert self._process.poll() is None, f"Prometheus has ended: {self._state()}"
+        try:
+            answer = requests.get(f"{self.base}/{path}", params=params, timeout=HANG)
+        except requests.ConnectionError as error:
+            self._last = f"{type(error).__name__}: {error}"
+            return None
+        self._last = f"{answer.status_code} {answer.text[:TAIL]}"
+        if answer.status_code == 503:  # "Service Unavailable" while it starts, and no JSON
+            return None
+        try:
+            body = answer.json()
+        except ValueError:
+            return None
+        assert body["status"] == "success", f"{path} {params}: {self._last}"
+        return body["data"]
+
+    def query(self, text: str) -> list[Any]:
+        """Return what an expression finds."""
+        data = self.get("query", query=text)
+        assert data is not None, f"{text}: {self._last}"
+        found: list[Any] = data["result"]
+        return found
+
+    def until(self, text: str) -> None:
+        """Wait until an expression finds something."""
+
+        def found() -> bool:
+            data = self.get("query", query=text)
+            return bool(data and data["result"])
+
+        wait(found, what=f"Prometheus never has {text}", seen=self._state, pause=0.1)
+
+    def _state(self) -> str:
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - TAIL))
+            return f"{self._last}\nits log ends with:\n{log.read().decode(errors='replace')}"
+
+
+@contextlib.contextmanager
+def running(folder: Path, config: Path) -> Iterator[Prometheus]:
+    """Run one with this configuration. It ends whatever happens to who uses it."""
+    listen, log = f"127.0.0.1:{free_port()}", folder / "prometheus.log"
+    argv = ["prometheus", f"--config.file={config}", f"--web.listen-address={listen}"]
+    argv += [f"--storage.tsdb.path={folder}/data", "--log.level=warn"]
+    with log.open("wb") as output:
+        server = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield Prometheus(listen, server, log)
+        finally:
+            server.terminate()
+            server.wait(HANG)
+
+
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Run a real Prometheus that scrapes a service whose hosts work."""
     folder = tmp_path_factory.mktemp("prometheus")
     many = ManyHosts(3, folder, {"rpc": 0.1, "agent": 0.2})
     many.open()
-    with served(application(many)) as url:
+    with contextlib.closing(many), served(application(many)) as url:
         token = folder / "token"
         token.write_text(TOKEN)
         text = (DEPLOY / "prometheus" / "scrape.yml").read_text()
         for old, new in (
             ("127.0.0.1:8470", url.removeprefix("http://")),
             ("/etc/prometheus/zfsiscsi.token", str(token)),
-            ("scrape_interval: 15s", "scrape_interval: 1s"),
+            ("scrape_interval: 15s", "scrape_interval: 250ms"),
             ("- zfsiscsi-rules.yml", f"- {DEPLOY}/prometheus/zfsiscsi-rules.yml"),
         ):
             assert old in text
             text = text.replace(old, new)
         config = folder / "prometheus.yml"
         config.write_text(text)
-        listen = f"127.0.0.1:{free_port()}"
-        argv = ["prometheus", f"--config.file={config}", f"--web.listen-address={listen}"]
-        argv += [f"--storage.tsdb.path={folder}/data", "--log.level=warn"]
-        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-            base = f"http://{listen}/api/v1"
-            until(base, 'up{job="zfsiscsi"} == 1')
+        with running(folder, config) as one:
+            one.until('up{job="zfsiscsi"} == 1')
             for _ in range(2):  # a rate needs a begin and an end
                 work(many)
-                until(base, "zfsiscsi_recovery_seconds_count >= 1")
-                until(base, 'zfsiscsi_stage_seconds_count{stage="agent"} >= 1')
-            until(base, 'sum(rate(zfsiscsi_stage_seconds_count{stage="agent"}[1m])) > 0')
-            yield base
-            server.terminate()
-    many.close()
+                one.until("zfsiscsi_recovery_seconds_count >= 1")
+                one.until('zfsiscsi_stage_seconds_count{stage="agent"} >= 1')
+            one.until('sum(rate(zfsiscsi_stage_seconds_count{stage="agent"}[1m])) > 0')
+            yield one
 
 
 def work(many: ManyHosts) -> None:
     for host in many.hosts():
-        host.start(None, None).booted.result(10)
-        host.stop().result(10)
+        host.start(None, None).booted.result(HANG)
+        host.stop().result(HANG)
     many.until_clean()
 
 
-def query(base: str, text: str) -> list[Any]:
-    answer = requests.get(f"{base}/query", params={"query": text}, timeout=10)
-    body = answer.json()
-    assert body["status"] == "success", f"{text}: {body}"
-    found: list[Any] = body["data"]["result"]
-    return found
-
-
-def until(base: str, text: str) -> None:
-    end = time.monotonic() + SOON
-    while time.monotonic() < end:
-        try:
-            if query(base, text):
-                return
-        except requests.ConnectionError:
-            pass
-        time.sleep(0.3)
-    raise AssertionError(f"never: {text}")
-
-
-def test_every_panel_shows_something(prometheus: str) -> None:
+def test_every_panel_shows_something(prometheus: Prometheus) -> None:
     for title, text in expressions():
         if "bmc_errors" in text:  # simulated hosts have no power device
-            query(prometheus, text)
+            prometheus.query(text)
             continue
-        found = query(prometheus, text)
+        found = prometheus.query(text)
         assert found, f"{title}: nothing for {text}"
         if "quantile" in text:
             assert all(value["value"][1] != "NaN" for value in found), f"{title}: {found}"
 
 
-def test_every_metric_is_used_and_there(prometheus: str) -> None:
+def test_every_metric_is_used_and_there(prometheus: Prometheus) -> None:
     """Neither panels nor alerts ask for what the service does not have."""
-    answer = requests.get(f"{prometheus}/label/__name__/values", timeout=10).json()
-    there = {name for name in answer["data"] if name.startswith("zfsiscsi_")}
+    names = prometheus.get("label/__name__/values")
+    there = {name for name in names if name.startswith("zfsiscsi_")}
     text = GRAFANA.read_text() + (DEPLOY / "prometheus" / "zfsiscsi-rules.yml").read_text()
     unused = {name for name in there if name not in text}
     documented = (DEPLOY.parent / "docs" / "metrics.rst").read_text()

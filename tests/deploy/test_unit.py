@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.disk.store.zfs_lease import LOCKS
+from tests.waiting import HANG
 
 UNIT = Path(__file__).parents[2] / "deploy" / "zfsiscsi.service"
 VERIFY = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no")
@@ -27,7 +28,7 @@ def unit() -> dict[str, str]:
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=HANG, check=False)
 
 
 def test_systemd_likes_it(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from cuckoo_zfsiscsi.disk.store.facts import unprotect
 from cuckoo_zfsiscsi.disk.store.file import FileStore
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 from tests.disk.content import make_raw, make_target, seal
+from tests.waiting import HANG
 
 MIB = 1 << 20
 
 
 @pytest.fixture
 def deadline() -> Deadline:
-    return Deadline(60)
+    return Deadline(HANG)
 
 
 @pytest.fixture
@@ -82,6 +83,6 @@ def run_dir() -> Iterator[Path]:
 @pytest.fixture
 def target(run_dir: Path) -> Iterator[TgtTarget]:
     target = make_target(run_dir)
-    target.open(deadline=Deadline(20))
+    target.open(deadline=Deadline(HANG))
     yield target
     target.close()

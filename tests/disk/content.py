@@ -11,6 +11,7 @@ from cuckoo_zfsiscsi.disk.store import Disk, Image, Store
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 from cuckoo_zfsiscsi.progress import silent
 from tests.iscsi import free_port
+from tests.waiting import HANG
 
 MIB = 1 << 20
 
@@ -25,20 +26,20 @@ def make_raw(path: Path, size: int = 5 * MIB) -> Path:
 
 
 def seal(store: Store, name: str, source: Path) -> Image:
-    image = store.import_image(name, source, deadline=Deadline(60), progress=silent)
-    return store.seal(image.ref, deadline=Deadline(60), progress=silent)
+    image = store.import_image(name, source, deadline=Deadline(HANG), progress=silent)
+    return store.seal(image.ref, deadline=Deadline(HANG), progress=silent)
 
 
 def spare(store: Store, host: str = "pc1", image: str = "win10") -> Disk:
-    return store.make_spare(host, image, deadline=Deadline(60), progress=silent)
+    return store.make_spare(host, image, deadline=Deadline(HANG), progress=silent)
 
 
 def swap(store: Store, host: str = "pc1", image: str = "win10") -> Disk:
-    return store.begin_swap(host, image, deadline=Deadline(60))()
+    return store.begin_swap(host, image, deadline=Deadline(HANG))()
 
 
 def prove(store: Store, disk: Disk) -> None:
-    store.prove(disk, deadline=Deadline(60))
+    store.prove(disk, deadline=Deadline(HANG))
 
 
 def poke(path: Path, offset: int, data: bytes = b"infected") -> None:

@@ -26,6 +26,7 @@ from cuckoo_zfsiscsi.errors import UnprovenDiskError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import files, make_raw, make_target, prove, seal, spare, swap
 from tests.iscsi import free_port
+from tests.waiting import HANG
 
 STEPS = {
     "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.truncate", "fcntl.ioctl",
@@ -74,7 +75,7 @@ class Scene:
         disk = swap(store, image="win10@1")
         prove(store, disk)
         assert disk.path.read_bytes() == self.source.read_bytes()
-        store.discard_retired("pc1", deadline=Deadline(5))
+        store.discard_retired("pc1", deadline=Deadline(HANG))
         left = {f"{disk.generation}.raw", f"{disk.generation}.json", "host.json"}
         assert files(self.path / "disks/pc1") == left, files(self.path / "disks/pc1")
         self._check_images()
@@ -111,7 +112,7 @@ def _nothing(_scene: Scene) -> None:
 
 
 def _import(scene: Scene) -> None:
-    scene.store.import_image("win10", scene.source, deadline=Deadline(20), progress=silent)
+    scene.store.import_image("win10", scene.source, deadline=Deadline(HANG), progress=silent)
 
 
 def _newest(scene: Scene) -> str:
@@ -119,7 +120,7 @@ def _newest(scene: Scene) -> str:
 
 
 def _seal(scene: Scene) -> None:
-    scene.store.seal(_newest(scene), deadline=Deadline(20), progress=silent)
+    scene.store.seal(_newest(scene), deadline=Deadline(HANG), progress=silent)
 
 
 def _import_and_seal(scene: Scene) -> None:
@@ -140,7 +141,7 @@ def _swap(scene: Scene) -> None:
 
 
 def _discard(scene: Scene) -> None:
-    scene.store.discard_retired("pc1", deadline=Deadline(5))
+    scene.store.discard_retired("pc1", deadline=Deadline(HANG))
 
 
 def _litter(scene: Scene) -> None:
@@ -157,14 +158,14 @@ def _arm(scene: Scene) -> None:
     """Start tgtd and arm the clean disk. tgtd outlives us when we are killed."""
     disk, target = scene.store.current("pc1"), scene.target()
     assert disk is not None
-    target.open(deadline=Deadline(20))
-    arm(scene.store, target, disk, deadline=Deadline(10))
+    target.open(deadline=Deadline(HANG))
+    arm(scene.store, target, disk, deadline=Deadline(HANG))
 
 
 def _fence(scene: Scene) -> None:
     """Be the next service: the old tgtd goes, and nothing is exported."""
     target = scene.target()
-    target.open(deadline=Deadline(20))
+    target.open(deadline=Deadline(HANG))
     assert exported(scene.base / "run") == []
     target.close()
 

@@ -23,6 +23,7 @@ from cuckoo_zfsiscsi.errors import (
 )
 from tests.disk.content import poke, spare
 from tests.iscsi import Initiator, LoginError
+from tests.waiting import HANG
 
 WORM = b"worm" * 128
 
@@ -35,10 +36,10 @@ class Host:
     target: TgtTarget
 
     def reset(self, image: str = "win10") -> Reset:
-        return reset(self.store, self.target, "pc1", image, deadline=Deadline(30))
+        return reset(self.store, self.target, "pc1", image, deadline=Deadline(HANG))
 
     def arm(self, disk: Disk) -> Export:
-        return arm(self.store, self.target, disk, deadline=Deadline(30))
+        return arm(self.store, self.target, disk, deadline=Deadline(HANG))
 
 
 @pytest.fixture
@@ -76,8 +77,8 @@ def test_an_armed_disk_is_never_proven_again(host: Host) -> None:
     disk = host.reset().disk
     host.arm(disk)
     with pytest.raises(UnprovenDiskError, match="armed before"):
-        host.store.prove(disk, deadline=Deadline(5))
-    host.target.fence("pc1", deadline=Deadline(5))
+        host.store.prove(disk, deadline=Deadline(HANG))
+    host.target.fence("pc1", deadline=Deadline(HANG))
     with pytest.raises(UnprovenDiskError):
         host.arm(disk)
 
@@ -158,11 +159,16 @@ def test_tells_each_step_and_can_be_cancelled_between(host: Host) -> None:
 
     with pytest.raises(CancelledError):
         reset(
-            host.store, host.target, "pc1", "win10", deadline=Deadline(30, cancel), on_step=on_step
+            host.store,
+            host.target,
+            "pc1",
+            "win10",
+            deadline=Deadline(HANG, cancel),
+            on_step=on_step,
         )
     assert steps == ["fence"]  # and no more: what was asked for by then is not begun
     assert host.store.current("pc1") is None
-    reset(host.store, host.target, "pc1", "win10", deadline=Deadline(30), on_step=steps.append)
+    reset(host.store, host.target, "pc1", "win10", deadline=Deadline(HANG), on_step=steps.append)
     assert steps == ["fence", "fence", "swap", "prove"]
 
 

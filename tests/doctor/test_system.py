@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -23,10 +22,8 @@ def test_command_of_another_language(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_command_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "TIMEOUT", 0.1)
-    begun = time.monotonic()
-    with pytest.raises(StuckError, match="`sleep 100` does not end") as caught:
-        run_command(["sleep", "100"])
-    assert time.monotonic() - begun < 30
+    with pytest.raises(StuckError, match="`sleep 1000` does not end") as caught:
+        run_command(["sleep", "1000"])
     assert caught.value.fix
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Any
 
+from cuckoo_zfsiscsi.clock import SYSTEM, Clock, Thread
 from tests.readiness.test_rpc import ACK
 
 
@@ -28,9 +29,13 @@ class Played:
     Args:
         boot_s: seconds from start() to RPC.
         prewarm: it boots again as soon as it is stopped.
+        clock: that boots go by.
     """
 
-    def __init__(self, boot_s: float = 0.5, *, prewarm: bool = False) -> None:
+    def __init__(
+        self, boot_s: float = 0.5, *, prewarm: bool = False, clock: Clock = SYSTEM
+    ) -> None:
+        self.clock = clock
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self.boot_s = boot_s
@@ -42,7 +47,7 @@ class Played:
         self.fails: dict[str, Exception] = {}
         self.state = "clean"
         self._server: Server | None = None
-        self._booting: threading.Thread | None = None
+        self._booting: Thread | None = None
 
     def host(self, label: str) -> dict[str, Any]:
         boot = {"started": time.time(), "generation": self.generation, "stages": self._stages()}
@@ -69,12 +74,12 @@ class Played:
         self.cut()
         if self.prewarm:
             self.state = "booting"
-            self._booting = threading.Thread(target=self.boot)
+            self._booting = self.clock.thread(self.boot, "boot")
             self._booting.start()
         return {}
 
     def boot(self) -> None:
-        time.sleep(self.boot_s)
+        self.clock.sleep(self.boot_s)
         self.generation += 1
         self._server = Server(("127.0.0.1", self.port), Rpc)
         threading.Thread(

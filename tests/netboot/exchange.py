@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.netboot.network import DhcpClient, Lease, Network, Options, inside
+from tests.waiting import HANG
 
 IPXE_CLASS: Options = {77: b"iPXE"}
 IPXE_FEATURES: Options = {175: b"\xeb\x03\x01\x00\x00"}
@@ -34,11 +35,11 @@ def fake_program(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, scrip
 def lease(client: DhcpClient, mac: str, options: Options) -> Lease:
     """Go through all four packets."""
     offer = client.ask(mac, 1, options)
-    assert offer
+    assert offer, f"no DHCP server makes {mac} an offer"
     assert offer.kind == 2
     wanted = {50: socket.inet_aton(offer.ip), 54: offer.options[54]}
     ack = client.ask(mac, 3, {**options, **wanted})
-    assert ack
+    assert ack, f"no DHCP server answers the request of {mac}"
     assert ack.kind == 5
     return ack
 
@@ -50,7 +51,7 @@ def advertisement(net: Network, card: str) -> bytes:
         index = socket.if_nametoindex(card)
     with sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, card.encode())
-        sock.settimeout(5)
+        sock.settimeout(HANG)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
         sock.sendto(bytes([133, 0, 0, 0, 0, 0, 0, 0]), ("ff02::2", 0, 0, index))
         while True:

@@ -14,10 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import HANG
+
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Options = dict[int, bytes]
+Request = tuple[str, int, Options]
+"""MAC address, kind and options of a DHCP request."""
 
 
 @contextmanager
@@ -41,7 +45,7 @@ class Network:
     def run(self, namespace: Path, command: str) -> str:
         with inside(namespace):
             return subprocess.run(
-                command.split(), check=True, stdout=subprocess.PIPE, text=True, timeout=20
+                command.split(), check=True, stdout=subprocess.PIPE, text=True, timeout=HANG
             ).stdout
 
 
@@ -97,16 +101,30 @@ class DhcpClient:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, card.encode())
         self.socket.bind(("", 68))
 
-    def ask(self, mac: str, kind: int, options: Options, patience: float = 10.0) -> Lease | None:
+    def ask(self, mac: str, kind: int, options: Options) -> Lease | None:
         """Send DISCOVER (1) or REQUEST (3), again each second; None when nobody answers."""
-        number = os.urandom(4)
-        head = struct.pack("!BBBB4sHH16x", 1, 1, 6, 0, number, 0, 0x8000)
-        body = head + bytes.fromhex(mac.replace(":", "")).ljust(16 + 192, b"\0")
-        options = {53: bytes([kind]), 55: bytes([1, 3, 6, 15, 51, 54, 66, 67, 175]), **options}
-        packed = b"".join(bytes([code, len(data)]) + data for code, data in options.items())
-        packet = body + b"\x63\x82\x53\x63" + packed + b"\xff"
         self._forget()
-        end = time.monotonic() + patience
+        return self._ask(mac, kind, options)
+
+    def is_ignored(self, requests: list[Request], known: Request) -> bool:
+        """Tell whether nobody has answered these requests when another, sent later, is answered.
+
+        Args:
+            requests: each with MAC address, kind and options.
+            known: what is answered; by a server that takes one after the other, as all here do.
+        """
+        self._forget()
+        numbers = set()
+        for request in requests:
+            number, packet = make_packet(*request)
+            self.socket.sendto(packet, ("255.255.255.255", 67))
+            numbers.add(number)
+        assert self._ask(*known), "nobody answers what is to be answered"
+        return not numbers & self._heard
+
+    def _ask(self, mac: str, kind: int, options: Options) -> Lease | None:
+        number, packet = make_packet(mac, kind, options)
+        end = time.monotonic() + HANG
         while (rest := end - time.monotonic()) > 0:
             self.socket.sendto(packet, ("255.255.255.255", 67))
             if answer := self._answer(number, min(rest, 1.0)):
@@ -115,6 +133,7 @@ class DhcpClient:
 
     def _forget(self) -> None:
         """Drop what came for others: enough of it leaves no room for an answer."""
+        self._heard: set[bytes] = set()
         self.socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -126,9 +145,20 @@ class DhcpClient:
             self.socket.settimeout(rest)
             with contextlib.suppress(TimeoutError):
                 answer = self.socket.recv(2000)
+                self._heard.add(answer[4:8])
                 if answer[4:8] == number:
                     return answer
         return None
+
+
+def make_packet(mac: str, kind: int, options: Options) -> tuple[bytes, bytes]:
+    """Return the number of a request, and the request."""
+    number = os.urandom(4)
+    head = struct.pack("!BBBB4sHH16x", 1, 1, 6, 0, number, 0, 0x8000)
+    body = head + bytes.fromhex(mac.replace(":", "")).ljust(16 + 192, b"\0")
+    options = {53: bytes([kind]), 55: bytes([1, 3, 6, 15, 51, 54, 66, 67, 175]), **options}
+    packed = b"".join(bytes([code, len(data)]) + data for code, data in options.items())
+    return number, body + b"\x63\x82\x53\x63" + packed + b"\xff"
 
 
 def parse(answer: bytes) -> Lease:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from cuckoo_zfsiscsi.errors import UnknownHostError
 from cuckoo_zfsiscsi.netboot.boots import Boots, normalize
+from tests.clocks import VirtualClock
 from tests.netboot.conftest import IP1, IP2, MAC1, MAC2, MakeConfig
 
 Events = list[tuple[str, str, float]]
@@ -18,16 +18,25 @@ def events() -> Events:
 
 
 @pytest.fixture
-def boots(make_config: MakeConfig, events: Events) -> Boots:
-    return Boots(make_config().hosts, lambda *event: events.append(event))
+def clock() -> VirtualClock:
+    return VirtualClock()
 
 
-def test_armed_host_gets_its_script_as_often_as_it_asks(boots: Boots, events: Events) -> None:
+@pytest.fixture
+def boots(make_config: MakeConfig, events: Events, clock: VirtualClock) -> Boots:
+    return Boots(make_config().hosts, lambda *event: events.append(event), clock=clock)
+
+
+def test_armed_host_gets_its_script_as_often_as_it_asks(
+    boots: Boots, events: Events, clock: VirtualClock
+) -> None:
     boots.arm("pc1", "one")
-    before = time.monotonic()
-    assert [boots.lookup(MAC1, IP1) for _ in range(3)] == ["one"] * 3
-    assert [event[:2] for event in events] == [("pc1", "script")]
-    assert before <= events[0][2] <= time.monotonic()
+    clock.sleep(5.0)
+    asked = clock.monotonic()
+    for _ in range(3):
+        assert boots.lookup(MAC1, IP1) == "one"
+        clock.sleep(2.0)
+    assert events == [("pc1", "script", asked)]
 
 
 def test_each_arming_has_its_own_first_request(boots: Boots, events: Events) -> None:

@@ -19,6 +19,7 @@ from cuckoo_zfsiscsi.netboot.dnsmasq import Dnsmasq, render
 from tests.netboot.conftest import MakeConfig
 from tests.netboot.exchange import fake_program
 from tests.netboot.network import Network, inside, make_network
+from tests.waiting import HANG
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def config(make_config: MakeConfig) -> Config:
 def server(net: Network, config: Config) -> Iterator[Dnsmasq]:
     one = Dnsmasq(config, lambda *_: None)
     with inside(net.server), closing(one):
-        one.open(Deadline(10))
+        one.open(Deadline(HANG))
         yield one
 
 
@@ -60,7 +61,7 @@ def test_without_advertisements(net: Network, make_config: MakeConfig) -> None:
     assert "enable-ra" not in render(config)
     one = Dnsmasq(config, lambda *_: None)
     with inside(net.server):
-        one.open(Deadline(10))
+        one.open(Deadline(HANG))
     one.close()
 
 
@@ -83,7 +84,7 @@ def test_interface_not_as_configured(
         net.run(net.server, prepare)
         one = Dnsmasq(config, lambda *_: None)
         with inside(net.server), pytest.raises(NetbootError, match=what) as caught:
-            one.open(Deadline(10))
+            one.open(Deadline(HANG))
     assert fix in caught.value.fix
     assert not one.alive()
     assert not (tmp_path / "dnsmasq.conf").exists()
@@ -92,7 +93,7 @@ def test_interface_not_as_configured(
 def test_no_tftp_root(net: Network, make_config: MakeConfig) -> None:
     one = Dnsmasq(make_config("boot0", tftp_root="/nonexistent"), lambda *_: None)
     with inside(net.server), pytest.raises(NetbootError, match="/nonexistent") as caught:
-        one.open(Deadline(5))
+        one.open(Deadline(HANG))
     assert caught.value.fix == "apt install ipxe"
 
 
@@ -105,10 +106,10 @@ def test_programs_missing(
     one = Dnsmasq(config, lambda *_: None)
     with inside(net.server):
         with pytest.raises(NetbootError, match="ip is not installed"):
-            one.open(Deadline(5))
+            one.open(Deadline(HANG))
         (folder / "ip").symlink_to("/usr/bin/ip")
         with pytest.raises(NetbootError, match="dnsmasq is not installed") as caught:
-            one.open(Deadline(5))
+            one.open(Deadline(HANG))
     assert caught.value.fix == "apt install dnsmasq-base"
 
 
@@ -132,11 +133,12 @@ def test_dnsmasq_does_not_like_it(
     net: Network, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     script: str, reason: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(checker, "TIMEOUT", 0.3)
+    if "sleep" in script:
+        monkeypatch.setattr(checker, "TIMEOUT", 0.3)
     fake_program(tmp_path, monkeypatch, "dnsmasq", script)
     one = Dnsmasq(config, lambda *_: None)
     with inside(net.server), pytest.raises(NetbootError, match=reason):
-        one.open(Deadline(5))
+        one.open(Deadline(HANG))
 
 
 @pytest.mark.parametrize("field", ["interface", "tftp_root"])
@@ -164,4 +166,4 @@ def test_many_hosts_pass_dnsmasqs_own_check(config: Config, tmp_path: Path) -> N
     )
     file = tmp_path / "many.conf"
     file.write_text(render(config.model_copy(update={"hosts": hosts})))
-    subprocess.run(["dnsmasq", "--test", f"--conf-file={file}"], check=True, timeout=10)
+    subprocess.run(["dnsmasq", "--test", f"--conf-file={file}"], check=True, timeout=HANG)

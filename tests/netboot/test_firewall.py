@@ -15,6 +15,7 @@ from tests.config.sample import EXAMPLE, GOOD, edit, read
 from tests.netboot.conftest import MakeConfig
 from tests.netboot.exchange import fake_program
 from tests.netboot.network import Network, inside
+from tests.waiting import HANG
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def test_a_network_without_hosts_reaches_nothing_but_dhcp(tmp_path: Path, net: N
     more = "[network:v]\ninterface = br-v\naddress = 10.99.20.1/24\n"
     config = read(tmp_path, GOOD + more)
     with inside(net.server):
-        done = render_checked(config, Deadline(10))
+        done = render_checked(config, Deadline(HANG))
     assert done.unchecked == ""
     own = done.text.partition("chain from-v {")[2].partition("}\n")[0]
     assert "10.99.20.1" not in done.text.partition("chain from-v {")[0]
@@ -43,9 +44,9 @@ def test_nft_has_the_last_word(
 ) -> None:
     fake_program(tmp_path, monkeypatch, "nft", "echo line 7: nonsense >&2; exit 1")
     with pytest.raises(NetbootError, match="nft refuses its configuration: line 7"):
-        render_checked(make_config(), Deadline(5))
+        render_checked(make_config(), Deadline(HANG))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert render_checked(make_config(), Deadline(5)).unchecked.startswith("nft checks for root")
+    assert render_checked(make_config(), Deadline(HANG)).unchecked.startswith("nft checks for root")
 
 
 def test_no_value_can_add_a_rule(make_config: MakeConfig) -> None:

@@ -19,6 +19,7 @@ from cuckoo_zfsiscsi.netboot import listener
 from cuckoo_zfsiscsi.netboot.boots import Boots
 from cuckoo_zfsiscsi.netboot.script import render_waits
 from tests.netboot.conftest import MAC1, MAC2, MakeConfig
+from tests.waiting import HANG, wait
 
 FILES = {"ipxe.efi": b"MZ" + bytes(1_000_000), "sub/own.efi": b"MZ own"}
 
@@ -47,7 +48,9 @@ def port(boots: Boots) -> Iterator[int]:
 
 @pytest.fixture
 def client(port: int) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    with httpx2.Client(
+        base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=HANG
+    ) as client:
         yield client
 
 
@@ -102,7 +105,7 @@ def test_boot_files_for_hosts_alone(client: httpx2.Client, port: int) -> None:
         head = client.head(f"/files/{name}")
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-length"] == str(len(content))
-    with socket.create_connection(("127.0.0.1", port), 5, ("127.0.0.2", 0)) as stranger:
+    with socket.create_connection(("127.0.0.1", port), HANG, ("127.0.0.2", 0)) as stranger:
         stranger.sendall(b"GET /files/ipxe.efi HTTP/1.1\r\nHost: x\r\n\r\n")
         assert stranger.recv(100).startswith(b"HTTP/1.1 404 ")
 
@@ -110,10 +113,11 @@ def test_boot_files_for_hosts_alone(client: httpx2.Client, port: int) -> None:
 def test_a_medium_for_the_host_that_installs(
     boots: Boots, client: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "LIFETIME", 1.0)
     wim = tmp_path / "boot.wim"
     wim.write_bytes(os.urandom(30_000_000))
-    assert client.get("/install/boot.wim").status_code == 404
+    answer = client.get("/install/boot.wim", headers={"Connection": "close"})
+    assert answer.status_code == 404
+    monkeypatch.setattr(listener, "LIFETIME", 1.0)
     boots.arm("pc1", "#!ipxe\n", {"boot.wim": wim, "gone": tmp_path / "gone"})
     with client.stream("GET", "/install/boot.wim") as answer:
         assert answer.headers["content-length"] == "30000000"
@@ -156,11 +160,9 @@ def test_two_hosts_ask_at_once(boots: Boots, client: httpx2.Client) -> None:
 
 def test_a_silent_connection_is_ended(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "LIFETIME", 0.2)
-    with socket.create_connection(("127.0.0.1", port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", port), HANG) as sock:
         sock.sendall(b"GET /boot.ipxe HTTP/1.1\r\nHost:")
-        before = time.monotonic()
         assert sock.recv(1) == b""
-        assert time.monotonic() - before < 4
 
 
 def test_one_address_does_not_get_all_connections(
@@ -168,21 +170,30 @@ def test_one_address_does_not_get_all_connections(
 ) -> None:
     boots.arm("pc1", "one")
     held = [
-        socket.create_connection(("127.0.0.1", port), 5, source_address=("127.0.0.2", 0))
+        socket.create_connection(("127.0.0.1", port), HANG, source_address=("127.0.0.2", 0))
         for _ in range(20)
     ]
     try:
         assert client.get("/boot.ipxe", params={"mac": MAC1}).text == "one", "another address"
-        time.sleep(0.2)
-        ended, _, _ = select.select(held, [], [], 0)
-        assert len(ended) == len(held) - listener.PER_ADDRESS
+        wait(
+            lambda: len(ended(held)) >= len(held) - listener.PER_ADDRESS,
+            what="too many connections of one address are left",
+            seen=lambda: len(ended(held)),
+        )
+        assert client.get("/boot.ipxe", params={"mac": MAC1}).text == "one"
+        assert len(ended(held)) == len(held) - listener.PER_ADDRESS
     finally:
         for sock in held:
             sock.close()
 
 
+def ended(connections: list[socket.socket]) -> list[socket.socket]:
+    """Return those that the other end has closed."""
+    return select.select(connections, [], [], 0)[0]
+
+
 def test_a_flood_of_headers_is_refused(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", port), HANG) as sock:
         sock.sendall(b"GET /boot.ipxe HTTP/1.1\r\nX: " + b"a" * 20000)
         assert sock.recv(100).startswith(b"HTTP/1.1 400 ")
 
@@ -201,8 +212,7 @@ class Maker:
         """Do something to the first request."""
 
         def body() -> None:
-            while not self.asked:
-                time.sleep(0.01)
+            wait(lambda: self.asked, what="nobody asks for a script")
             time.sleep(2 * listener.STEP)
             then(self.asked[0])
 
@@ -234,9 +244,7 @@ def test_who_can_t_wait_is_told_to_ask_again(
 ) -> None:
     """The answer is no boot, and the request has had none."""
     monkeypatch.setattr(listener, "HELD", 0)
-    begin = time.monotonic()
     answer = client.get("/boot.ipxe", params={"mac": MAC1})
-    assert time.monotonic() - begin < 5
     assert answer.status_code == 200
     assert answer.text == render_waits()[0]
     assert maker.asked[0].cancelled(), "it could be given a script that nobody gets"

@@ -11,6 +11,7 @@ from cuckoo_zfsiscsi.netboot.medium import Medium, find, place, prepare
 from cuckoo_zfsiscsi.progress import silent
 from tests.netboot.conftest import MakeConfig
 from tests.netboot.windows_iso import CONTENT, make_iso
+from tests.waiting import HANG
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def config(make_config: MakeConfig, tmp_path: Path) -> Config:
 
 def made(config: Config, iso: Path, share: str | None = None) -> Medium:
     host = config.host("pc1")
-    return prepare(config, host, iso, share, deadline=Deadline(30), progress=silent)
+    return prepare(config, host, iso, share, deadline=Deadline(HANG), progress=silent)
 
 
 def test_what_a_host_boots(config: Config, tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_what_a_host_boots(config: Config, tmp_path: Path) -> None:
         config.host("pc1"),
         make_iso(tmp_path / "win.iso"),
         None,
-        deadline=Deadline(30),
+        deadline=Deadline(HANG),
         progress=lambda *one: told.append(one),
     )
     files = {name: path.read_bytes() for name, path in medium.files.items()}

@@ -6,6 +6,7 @@ import pytest
 
 from cuckoo_zfsiscsi.netboot import offences
 from cuckoo_zfsiscsi.netboot.offences import Offences, neighbour
+from tests.clocks import VirtualClock
 from tests.netboot.conftest import IP1, MAC1, MAC2, MakeConfig
 
 TABLE = """\
@@ -22,24 +23,34 @@ def test_who_has_an_address(tmp_path: Path) -> None:
     assert neighbour("10.99.0.11", tmp_path / "none") == ""
 
 
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
 def test_a_guest_cant_fill_the_log(
-    make_config: MakeConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture, clock: VirtualClock
 ) -> None:
-    seen = Offences(make_config().hosts)
+    seen = Offences(make_config().hosts, clock)
     for number in range(1000):
         seen.tell(IP1, f"does {number}")
     assert len(caplog.messages) == offences.LINES
     assert caplog.messages[0] == f"pc1 ({IP1}) does 0"
-    monkeypatch.setattr(offences, "PERIOD", -1.0)
+    clock.sleep(offences.PERIOD)
+    seen.tell(IP1, "does one more")
+    assert len(caplog.messages) == offences.LINES
+    clock.sleep(0.1)
     seen.tell("10.99.0.77", "does it, too")
     assert caplog.messages[-2:] == [
-        f"pc1 ({IP1}): {1000 - offences.LINES} more of this",
+        f"pc1 ({IP1}): {1001 - offences.LINES} more of this",
         "no host of ours (10.99.0.77) does it, too",
     ]
 
 
-def test_floods(make_config: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
-    seen = Offences(make_config().hosts)
+def test_floods(
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture, clock: VirtualClock
+) -> None:
+    seen = Offences(make_config().hosts, clock)
     for _ in range(offences.FLOOD - 1):
         seen.count_dhcp(MAC1, MAC1)
         seen.count_dhcp(MAC2, MAC2)
@@ -54,10 +65,10 @@ def test_floods(make_config: MakeConfig, caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_flood_of_strangers_is_one(
-    make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture, clock: VirtualClock
 ) -> None:
     """Who makes up its own address too can't be named, but the flood is seen."""
-    seen = Offences(make_config().hosts)
+    seen = Offences(make_config().hosts, clock)
     for number in range(offences.FLOOD):
         seen.count_dhcp(f"02:00:00:00:00:{number:02x}", f"02:00:00:00:00:{number:02x}")
     assert caplog.messages == [
@@ -66,10 +77,10 @@ def test_a_flood_of_strangers_is_one(
 
 
 def test_a_slow_one_is_none(
-    make_config: MakeConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture, clock: VirtualClock
 ) -> None:
-    monkeypatch.setattr(offences, "IN", -1.0)
-    seen = Offences(make_config().hosts)
+    seen = Offences(make_config().hosts, clock)
     for _ in range(2 * offences.FLOOD):
         seen.count_dhcp(MAC1, MAC1)
+        clock.sleep(1.1 * offences.IN / offences.FLOOD)
     assert caplog.messages == []

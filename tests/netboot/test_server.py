@@ -38,8 +38,8 @@ from tests.netboot.exchange import (
     fake_program,
     lease,
 )
-from tests.netboot.network import DhcpClient, Network, inside
-from tests.waiting import wait
+from tests.netboot.network import DhcpClient, Network, Request, inside
+from tests.waiting import HANG, wait
 
 PROGRAMS = {"dnsmasq": "dnsmasq", "isc": "dhcpd", "kea": "kea-dhcp4"}
 
@@ -53,7 +53,7 @@ def config(request: pytest.FixtureRequest, make_config: MakeConfig) -> Config:
 def server(net: Network, config: Config, events: Events) -> Iterator[Netboot]:
     one = make_netboot(config, lambda *event: events.append(event))
     with inside(net.server), closing(one):
-        one.open(Deadline(10))
+        one.open(Deadline(HANG))
         yield one
 
 
@@ -107,17 +107,17 @@ def test_no_answer_waits(client: DhcpClient) -> None:
         lease(client, MAC1, BIOS)
         lease(client, MAC1, BIOS | IPXE_CLASS | IPXE_FEATURES)
         times.append(time.monotonic() - begin)
-    assert min(times) < 0.2, times
+    assert min(times) < 1.0, times  # what has none is asked for again after a second
 
 
 @pytest.mark.usefixtures("server")
 def test_unknown_hosts_get_no_answer(client: DhcpClient) -> None:
     """Not even a refusal: they may be another server's on a shared network."""
     stranger = "52:54:00:99:00:77"
-    assert client.ask(stranger, 1, BIOS, patience=0.5) is None
-    for wanted in (IP1, "10.99.0.77", "192.168.1.5"):
-        assert client.ask(stranger, 3, {50: socket.inet_aton(wanted)}, patience=0.5) is None
-    assert client.ask(MAC1, 1, BIOS), "while known hosts get one"
+    requests: list[Request] = [(stranger, 1, BIOS)]
+    others = (IP1, "10.99.0.77", "192.168.1.5")
+    requests += [(stranger, 3, {50: socket.inet_aton(wanted)}) for wanted in others]
+    assert client.is_ignored(requests, (MAC1, 1, BIOS)), "while known hosts get one"
 
 
 @pytest.mark.usefixtures("server")
@@ -128,8 +128,8 @@ def test_a_known_host_that_asks_for_another_address_is_refused(
     """At once, so that it starts anew; silence would cost it seconds."""
     asked = {50: socket.inet_aton(wanted)}
     if config.netboot.dhcp == "isc" and wanted.startswith("192."):
-        silence = client.ask(MAC1, 3, asked, patience=0.5) is None
-        assert silence, "or dhcpd would refuse everyone's, as it can't tell them apart here"
+        is_silent = client.is_ignored([(MAC1, 3, asked)], (MAC1, 1, BIOS))
+        assert is_silent, "or dhcpd would refuse everyone's, as it can't tell them apart here"
         return
     answer = client.ask(MAC1, 3, asked)
     assert answer
@@ -148,7 +148,7 @@ def test_a_new_configuration_drops_no_lease(
     )
     server.close()
     with inside(net.server), closing(more):
-        more.open(Deadline(10))
+        more.open(Deadline(HANG))
         again = client.ask(MAC1, 3, {50: socket.inet_aton(IP1)})  # as its OS does: RFC 2131, 4.3.2
         assert again
         assert (again.kind, again.ip) == (5, IP1)
@@ -166,7 +166,8 @@ def test_its_checker_goes_first(
     net: Network, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     script: str, reason: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(checker, "TIMEOUT", 0.3)
+    if "sleep" in script:
+        monkeypatch.setattr(checker, "TIMEOUT", 0.3)
     name = PROGRAMS[config.netboot.dhcp]
     only_tests = f'case "$*" in *-t*) {script} ;; esac; exec {shutil.which(name)} "$@"'
     if name == "dnsmasq":
@@ -174,7 +175,7 @@ def test_its_checker_goes_first(
     fake_program(tmp_path, monkeypatch, name, only_tests)
     one = make_netboot(config, lambda *_: None)
     with inside(net.server), pytest.raises(NetbootError, match=f"{name} {reason}"):
-        one.open(Deadline(5))
+        one.open(Deadline(HANG))
     assert not one.alive()
     one.close()
 
@@ -191,7 +192,7 @@ def test_a_missing_program_is_named(
         inside(net.server),
         pytest.raises(NetbootError, match=f"{name} is not installed") as caught,
     ):
-        one.open(Deadline(5))
+        one.open(Deadline(HANG))
     assert caught.value.fix.startswith("apt install ")
 
 
@@ -208,14 +209,14 @@ def test_events_for_known_hosts(
 ) -> None:
     before = time.monotonic()
     lease(client, MAC2, UEFI7)
-    wait(lambda: events)
+    wait(lambda: events, what="no event")
     assert events[0][:2] == ("pc2", "dhcp")
     assert before <= events[0][2] <= time.monotonic()
     net.run(net.hosts, f"ip addr replace {IP1}/24 dev nic0")
     copy = tmp_path / "copy"
     net.run(net.hosts, f"busybox tftp -g -r undionly.kpxe -l {copy} 10.99.0.1")
     assert copy.read_bytes() == Path("/usr/lib/ipxe/undionly.kpxe").read_bytes()
-    wait(lambda: len(events) == 2)
+    wait(lambda: len(events) == 2, what="no second event", seen=lambda: events)
     assert events[1][:2] == ("pc1", "tftp")
 
 
@@ -229,7 +230,11 @@ def test_a_real_client(net: Network, events: Events, tmp_path: Path) -> None:
     assert f"ip={IP1}\n" in shown
     assert "router=" not in shown
     assert "dns=" not in shown
-    wait(lambda: ("pc1", "dhcp") in [event[:2] for event in events])
+    wait(
+        lambda: ("pc1", "dhcp") in [event[:2] for event in events],
+        what="no event of pc1",
+        seen=lambda: events,
+    )
 
 
 @pytest.mark.usefixtures("server")
@@ -280,7 +285,7 @@ def test_a_flood_is_seen_whoever_answers_it(
             wire.send(discover(card, own))
     who = "" if how == "own" else " under made-up addresses"
     line = f"pc1 ({MAC1}) floods DHCP{who}: {FLOOD} requests in 10 s"
-    wait(lambda: line in caplog.messages)
+    wait(lambda: line in caplog.messages, what="not in the log", seen=lambda: caplog.messages)
     watch.close()
 
 
@@ -293,8 +298,8 @@ def test_runs_without_root(server: Netboot, config: Config) -> None:
 
 def test_death_is_seen_and_a_second_start_works(server: Netboot, config: Config) -> None:
     os.kill(int(pid_file(config).read_text()), signal.SIGKILL)
-    wait(lambda: not server.alive())
-    server.open(Deadline(10))
+    wait(lambda: not server.alive(), what="it lives on")
+    server.open(Deadline(HANG))
     assert server.alive()
     server.close()
     server.close()
@@ -306,8 +311,8 @@ def test_a_left_over_is_replaced(
 ) -> None:
     later = make_netboot(config, lambda *_: None)
     with inside(net.server), closing(later):
-        later.open(Deadline(10))
-        wait(lambda: not server.alive())
+        later.open(Deadline(HANG))
+        wait(lambda: not server.alive(), what="it lives on")
         assert lease(client, MAC1, BIOS).ip == IP1
 
 
@@ -320,7 +325,7 @@ def test_another_dhcp_server_in_the_way(net: Network, config: Config) -> None:
     ):
         other.bind(("", 67))
         with pytest.raises(NetbootError, match="Address already in use") as caught:
-            one.open(Deadline(10))
+            one.open(Deadline(HANG))
         assert not one.alive()
     assert "ss -lunp" in caught.value.fix
 
@@ -328,4 +333,4 @@ def test_another_dhcp_server_in_the_way(net: Network, config: Config) -> None:
 def test_threads_end(server: Netboot) -> None:
     before = threading.active_count()
     server.close()
-    wait(lambda: threading.active_count() < before)
+    wait(lambda: threading.active_count() < before, what="all threads go on")

@@ -31,6 +31,7 @@ from tests.netboot.exchange import (
     lease,
 )
 from tests.netboot.network import DhcpClient, Network, inside
+from tests.waiting import HANG
 
 SITES = {
     "dnsmasq": (
@@ -74,18 +75,18 @@ def site_server(net: Network, folder: Path, kind: str, lines: str) -> Iterator[N
         words, folder / "site.pid", on_line=lambda line: ready.set() if started in line else None
     )
     with inside(net.server):
-        daemon.start(Deadline(10), ready.is_set)
+        daemon.start(Deadline(HANG), ready.is_set)
         try:
             yield
         finally:
-            daemon.stop(Deadline(5))
+            daemon.stop(Deadline(HANG))
 
 
 @pytest.mark.parametrize("kind", SITES)
 def test_our_hosts_boot_and_others_are_left_alone(
     net: Network, client: DhcpClient, config: Config, tmp_path: Path, kind: str
 ) -> None:
-    done = render_site(config, kind, Deadline(10))
+    done = render_site(config, kind, Deadline(HANG))
     assert (done.server, done.unchecked) == (kind, "")
     with site_server(net, tmp_path, kind, done.text):
         for mac, options, ip, file in [
@@ -112,7 +113,7 @@ def test_our_hosts_boot_and_others_are_left_alone(
 
 
 def test_windows_gets_every_host_and_file(config: Config) -> None:
-    done = render_site(config, "windows", Deadline(1))
+    done = render_site(config, "windows", Deadline(HANG))
     assert "no checker" in done.unchecked
     reserved = re.findall(
         r"Add-DhcpServerv4Reservation .* -IPAddress (\S+) -ClientId '(\S+)'", done.text
@@ -146,7 +147,7 @@ def test_two_hundred_hosts(make_config: MakeConfig, net: Network, kind: str) -> 
     )
     many = config.model_copy(update={"hosts": hosts})
     with inside(net.server):
-        for done in (render_service(many, Deadline(10)), render_site(many, kind, Deadline(10))):
+        for done in (render_service(many, Deadline(HANG)), render_site(many, kind, Deadline(HANG))):
             assert done.unchecked == ""
             assert done.text.count("52:54:00:99:00:") == 200
 
@@ -158,11 +159,11 @@ def test_the_checker_has_the_last_word(
     program = KINDS[kind].test[0]
     fake_program(tmp_path, monkeypatch, program, "echo line 7: nonsense >&2; exit 1")
     with pytest.raises(NetbootError, match=f"{program} refuses its configuration: line 7"):
-        render_site(config, kind, Deadline(5))
+        render_site(config, kind, Deadline(HANG))
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     assert (
         f"{program} is not installed here; apt install"
-        in render_site(config, kind, Deadline(5)).unchecked
+        in render_site(config, kind, Deadline(HANG)).unchecked
     )
 
 

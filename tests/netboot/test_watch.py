@@ -3,7 +3,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from cuckoo_zfsiscsi.netboot.offences import Offences
 from cuckoo_zfsiscsi.netboot.watch import Watch
 from tests.netboot.conftest import MAC1, MAC2, MakeConfig
+from tests.waiting import wait
 
 
 def test_who_asks_for_what_is_no_boot_file(
@@ -25,9 +25,11 @@ def test_who_asks_for_what_is_no_boot_file(
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer, caplog.at_level(logging.WARNING):
         for name in [*names, *wrong]:
             peer.sendto(b"\0\1" + name.encode() + b"\0octet\0", ("127.0.0.1", 69))
-        end = time.monotonic() + 5
-        while len(caplog.messages) < len(wrong) and time.monotonic() < end:
-            time.sleep(0.01)
+        wait(
+            lambda: len(caplog.messages) >= len(wrong),
+            what="not all of them are told",
+            seen=lambda: caplog.messages,
+        )
     watch.close()
     watch.close()
     assert [line.partition(" asks ")[0] for line in caplog.messages] == ["pc1 (127.0.0.1)"] * 4
@@ -52,9 +54,7 @@ def test_who_asks_dhcp_in_another_network(
             card = bytes.fromhex(mac.replace(":", ""))
             request = b"\1\1\6".ljust(28, b"\0") + card.ljust(212, b"\0")
             peer.sendto(request, ("127.0.0.1", 67))
-        end = time.monotonic() + 5
-        while "pc2" not in caplog.text and time.monotonic() < end:
-            time.sleep(0.01)
+        wait(lambda: "pc2" in caplog.text, what="pc2 is not told", seen=lambda: caplog.messages)
     watch.close()
     told = f"pc2 ({MAC2}) asks for an address on lo, but its network is that of vlan20"
     # What other tests send at the same time is seen, too

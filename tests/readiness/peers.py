@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from tests.waiting import HANG, wait
+
 CLONE_NEWNET = 0x40000000
 SAMBA = "/usr/libexec/samba"
 SMB_CONF = """\
@@ -92,11 +94,12 @@ def endpoint_mapper(network: Network, folder: Path) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        end = time.monotonic() + 20
-        while network.run(lambda: not accepts("127.0.0.1", 135)):
-            assert process.poll() is None, "samba-dcerpcd ended"
-            assert time.monotonic() < end, "samba-dcerpcd does not listen"
-            time.sleep(0.05)
+        wait(
+            lambda: process.poll() is not None or network.run(lambda: accepts("127.0.0.1", 135)),
+            what="samba-dcerpcd does not listen",
+            seen=lambda: "\n".join(log.read_text()[-2000:] for log in folder.glob("log*")),
+        )
+        assert process.poll() is None, "samba-dcerpcd ended"
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -125,7 +128,7 @@ def guest(behave: Callable[[socket.socket], None]) -> Iterator[int]:
         yield int(listener.getsockname()[1])
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+        thread.join(HANG)
         assert not thread.is_alive()
 
 

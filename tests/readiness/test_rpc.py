@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cuckoo_zfsiscsi.errors import CancelledError
 from cuckoo_zfsiscsi.readiness.rpc import BIND_ACK, MAX_FRAGMENT, bind, judge, probe
 from cuckoo_zfsiscsi.readiness.stream import GuestError
 from tests.readiness.peers import Network, dribble, endpoint_mapper, guest, says, silent
+from tests.waiting import HANG
 
 ACK = bytes.fromhex(
     "05000c03100000003c00000001000000b810b810d53200000400313335000000"
@@ -38,14 +38,14 @@ def network() -> Iterator[Network]:
 
 
 def test_real_endpoint_mapper(network: Network, tmp_path: Path) -> None:
-    before = network.run(lambda: probe("127.0.0.1", deadline=Deadline(5)))
+    before = network.run(lambda: probe("127.0.0.1", deadline=Deadline(HANG)))
     assert not before.ok
     assert before.detail == "no connection: Connection refused"
     with endpoint_mapper(network, tmp_path / "samba"):
         for address in ("127.0.0.1", "::1"):
-            answer = network.run(lambda a=address: probe(a, deadline=Deadline(10)))  # type: ignore[misc]
+            answer = network.run(lambda a=address: probe(a, deadline=Deadline(HANG)))  # type: ignore[misc]
             assert (answer.ok, answer.detail) == (True, "endpoint mapper accepts a bind")
-            assert 0 <= answer.seconds < 10  # in whole milliseconds
+            assert answer.seconds >= 0
 
 
 def test_real_endpoint_mapper_refuses_another_interface(
@@ -55,7 +55,7 @@ def test_real_endpoint_mapper_refuses_another_interface(
     unknown = struct.pack("<16sHH", b"\xee" * 16, 3, 0)
     monkeypatch.setattr("cuckoo_zfsiscsi.readiness.rpc.EPM", unknown)
     with endpoint_mapper(network, tmp_path / "samba"):
-        answer = network.run(lambda: probe("127.0.0.1", deadline=Deadline(10)))
+        answer = network.run(lambda: probe("127.0.0.1", deadline=Deadline(HANG)))
     assert not answer.ok
     assert "RPC" in answer.detail
 
@@ -70,7 +70,7 @@ def test_pdu_is_as_specified() -> None:
 @pytest.mark.parametrize("parts", [(ACK,), (ACK[:16], ACK[16:]), (ACK[:3], ACK[3:20], ACK[20:])])
 def test_accepted_in_any_pieces(parts: tuple[bytes, ...]) -> None:
     with guest(says(*parts, pause=0.05)) as port:
-        assert probe("127.0.0.1", port, deadline=Deadline(5)).ok
+        assert probe("127.0.0.1", port, deadline=Deadline(HANG)).ok
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_accepted_in_any_pieces(parts: tuple[bytes, ...]) -> None:
 )
 def test_not_accepted(behave: Callable[..., None], detail: str) -> None:
     with guest(behave) as port:
-        answer = probe("127.0.0.1", port, deadline=Deadline(5))
+        answer = probe("127.0.0.1", port, deadline=Deadline(HANG))
     assert not answer.ok
     assert detail in answer.detail
-    assert answer.seconds < 4
+    assert answer.seconds >= 0
 
 
 @pytest.mark.parametrize(
@@ -114,21 +114,17 @@ def test_not_accepted(behave: Callable[..., None], detail: str) -> None:
     [silent, dribble(ACK[:30], pause=0.05), dribble(patched(8, struct.pack("<H", MAX_FRAGMENT)))],
 )
 def test_time_is_bounded(behave: Callable[..., None]) -> None:
-    begin = time.monotonic()
     with guest(behave) as port:
         answer = probe("127.0.0.1", port, deadline=Deadline(0.6))
-        assert time.monotonic() - begin < 2.0
     assert not answer.ok
-    assert answer.detail
+    assert "took longer than 0.6 s" in answer.detail
 
 
 def test_cancelled_while_the_guest_is_silent() -> None:
     cancel = Cancel()
     threading.Timer(0.2, cancel.set, ("stop",)).start()
-    begin = time.monotonic()
     with guest(silent) as port, pytest.raises(CancelledError):
-        probe("127.0.0.1", port, deadline=Deadline(20, cancel))
-    assert time.monotonic() - begin < 5
+        probe("127.0.0.1", port, deadline=Deadline(HANG, cancel))
 
 
 @given(st.binary(max_size=100))

@@ -17,6 +17,7 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import MIB, make_raw, poke
+from tests.waiting import HANG
 
 
 def digest_of(path: Path) -> str:
@@ -83,7 +84,7 @@ def test_leaves_nothing_behind_when_it_is_given_up(tmp_path: Path) -> None:
             source,
             tmp_path / "b",
             digest=digest_of(source),
-            deadline=Deadline(60, cancel),
+            deadline=Deadline(HANG, cancel),
             progress=progress,
         )
     assert not (tmp_path / "b").exists()
@@ -119,7 +120,7 @@ def test_leaves_nothing_behind_without_space(
 
 def test_hash_is_that_of_the_content(tmp_path: Path) -> None:
     path = make_raw(tmp_path / "a", 9 * MIB + 512)
-    assert hash_file(path, deadline=Deadline(60), progress=silent) == digest_of(path)
+    assert hash_file(path, deadline=Deadline(HANG), progress=silent) == digest_of(path)
     with pytest.raises(DeadlineExceededError):
         hash_file(path, deadline=Deadline(0), progress=silent)
 
@@ -132,7 +133,7 @@ def test_hash_notices_a_file_that_shrinks(tmp_path: Path) -> None:
         os.truncate(path, MIB)
 
     with pytest.raises(OSError, match="shorter"):
-        hash_file(path, deadline=Deadline(60), progress=shrink)
+        hash_file(path, deadline=Deadline(HANG), progress=shrink)
 
 
 def test_sample_sees_both_ends_and_the_size(tmp_path: Path) -> None:

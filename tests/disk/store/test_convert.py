@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import MIB, make_raw
+from tests.waiting import HANG
 
 FORMATS = {
     "raw": ["raw"],
@@ -171,18 +171,16 @@ def test_no_space(tmp_path: Path, tiny: Path, deadline: Deadline) -> None:
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     """Let qemu-img be a program that takes for ever."""
     program = tmp_path / "qemu-img"
-    program.write_text("#!/bin/sh\necho '    (12.50/100%)'\nexec sleep 60\n")
+    program.write_text("#!/bin/sh\necho '    (12.50/100%)'\nexec sleep 1000\n")
     program.chmod(0o755)
     monkeypatch.setattr(module, "QEMU_IMG", str(program))
     return Source(tmp_path / "disk", "raw", 800, 0)
 
 
 def test_ends_with_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = time.monotonic()
     with pytest.raises(DeadlineExceededError, match="qemu-img convert"):
         convert(slow(tmp_path, monkeypatch), tmp_path / "out", deadline=Deadline(0.3),
                 progress=silent)  # fmt: skip
-    assert time.monotonic() - begin < 5
 
 
 def test_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,14 +192,14 @@ def test_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     source = slow(tmp_path, monkeypatch)
     with pytest.raises(CancelledError):
-        convert(source, tmp_path / "out", deadline=Deadline(30, cancel), progress=progress)
+        convert(source, tmp_path / "out", deadline=Deadline(HANG, cancel), progress=progress)
     assert told == [(100, 800)]
 
 
 def test_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QEMU_IMG", str(tmp_path / "missing"))
     with pytest.raises(ImageError, match="qemu-img is not installed") as caught:
-        inspect(make_raw(tmp_path / "disk"), deadline=Deadline(5))
+        inspect(make_raw(tmp_path / "disk"), deadline=Deadline(HANG))
     assert "qemu-utils" in caught.value.fix
 
 
@@ -210,4 +208,4 @@ def test_says_so_when_qemu_img_says_nothing(
 ) -> None:
     monkeypatch.setattr(module, "QEMU_IMG", "/bin/false")
     with pytest.raises(ImageError, match="no reason given"):
-        inspect(make_raw(tmp_path / "disk"), deadline=Deadline(5))
+        inspect(make_raw(tmp_path / "disk"), deadline=Deadline(HANG))

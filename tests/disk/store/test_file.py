@@ -22,6 +22,7 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import MIB, files, make_raw, poke, prove, seal, spare, swap
+from tests.waiting import HANG
 
 
 def golden(store: FileStore, ref: str = "win10/1") -> Path:
@@ -59,10 +60,10 @@ def test_what_is_there(store: FileStore) -> None:
     assert (store.spares("pc1"), store.spares("pc2")) == (1, 0)
     swap(store)
     assert store.spares("pc1") == 0
-    found = store.space(deadline=Deadline(1))
+    found = store.space(deadline=Deadline(HANG))
     assert 0 < found.free < found.total
     assert found.percent == pytest.approx(100 * found.free / found.total)
-    assert store.kept(deadline=Deadline(1)) == []
+    assert store.kept(deadline=Deadline(HANG)) == []
 
 
 @pytest.mark.usefixtures("win10")
@@ -70,8 +71,8 @@ def test_swap_makes_a_spare_when_there_is_none_and_retires_the_old(store: FileSt
     assert [swap(store).generation for _ in range(3)] == [1, 2, 3]
     with pytest.raises(UnprovenDiskError, match="not this host's current or spare"):
         prove(store, Disk("pc1", 2, "win10@1", store.path / "disks/pc1/2.raw", "current"))
-    assert store.discard_retired("pc1", deadline=Deadline(5)) == 2
-    assert store.discard_retired("pc1", deadline=Deadline(5)) == 0
+    assert store.discard_retired("pc1", deadline=Deadline(HANG)) == 2
+    assert store.discard_retired("pc1", deadline=Deadline(HANG)) == 0
     assert files(store.path / "disks/pc1") == {"3.raw", "3.json", "host.json"}
 
 
@@ -86,7 +87,7 @@ def test_swap_to_a_spare_copies_nothing(store: FileStore, monkeypatch: pytest.Mo
 def test_numbers_are_never_used_again(store: FileStore) -> None:
     swap(store)
     swap(store)
-    store.discard_retired("pc1", deadline=Deadline(5))
+    store.discard_retired("pc1", deadline=Deadline(HANG))
     store.close()
     again = FileStore(store.path)
     again.open()
@@ -249,7 +250,7 @@ def test_an_image_that_changes_while_it_is_cloned(btrfs: Path, tmp_path: Path) -
 
     os.utime(path)
     with pytest.raises(ImageError, match="changed while it was cloned"):
-        store.make_spare("pc1", "win10", deadline=Deadline(60), progress=progress)
+        store.make_spare("pc1", "win10", deadline=Deadline(HANG), progress=progress)
     assert files(store.path / "disks") == {"pc1/host.json"}
     store.close()
 
@@ -343,20 +344,20 @@ def test_hosts_do_not_wait_for_each_other_but_one_host_waits_for_itself(
 
     def slow(*args: object, **kwargs: object) -> bool:
         begun.set()
-        go_on.wait(20)
+        go_on.wait(HANG)
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr("cuckoo_zfsiscsi.disk.store.file.clone", slow)
     thread = threading.Thread(target=spare, args=(store,))
     thread.start()
-    begun.wait(20)
+    begun.wait(HANG)
     assert swap(store, "pc2").generation == 1
     with pytest.raises(DeadlineExceededError, match="another operation on the disks of pc1"):
         store.swap("pc1", "win10", deadline=Deadline(0.2))
     cancel = Cancel()
     cancel.set("stop")
     with pytest.raises(CancelledError):
-        store.discard_retired("pc1", deadline=Deadline(20, cancel))
+        store.discard_retired("pc1", deadline=Deadline(HANG, cancel))
     with pytest.raises(ImageError, match="in use by pc1"):
         store.delete_image("win10@1")
     go_on.set()
@@ -374,6 +375,8 @@ def test_a_failed_clone_leaves_nothing_and_its_number_is_gone(store: FileStore) 
         cancel.set("enough")
 
     with pytest.raises(CancelledError):
-        store.make_spare("pc1", "win10", deadline=Deadline(60, cancel), progress=progress)
+        store.make_spare("pc1", "win10", deadline=Deadline(HANG, cancel), progress=progress)
     assert files(store.path / "disks") == {"pc1/host.json"}
-    assert store.make_spare("pc1", "win10", deadline=Deadline(60), progress=silent).generation == 2
+    assert (
+        store.make_spare("pc1", "win10", deadline=Deadline(HANG), progress=silent).generation == 2
+    )

@@ -16,14 +16,15 @@ from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 from cuckoo_zfsiscsi.errors import ImageError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import files, make_raw, poke, prove, seal, swap
+from tests.waiting import HANG
 
 
 def edit(store: FileStore, host: str = "pc1", name: str = "win10") -> Disk:
-    return store.edit_image(host, name, deadline=Deadline(60))
+    return store.edit_image(host, name, deadline=Deadline(HANG))
 
 
 def do_seal(store: FileStore, ref: str = "win10") -> None:
-    store.seal(ref, deadline=Deadline(60), progress=silent)
+    store.seal(ref, deadline=Deadline(HANG), progress=silent)
 
 
 def test_a_draft_is_changed_and_becomes_the_next_version(store: FileStore, win10: Path) -> None:
@@ -48,13 +49,13 @@ def test_a_draft_is_changed_and_becomes_the_next_version(store: FileStore, win10
 @pytest.mark.usefixtures("win10")
 def test_a_draft_that_the_target_has_stays(store: FileStore, target: TgtTarget) -> None:
     draft = edit(store)
-    grant(target, draft, deadline=Deadline(20))
+    grant(target, draft, deadline=Deadline(HANG))
     with pytest.raises(ImageError, match=r"can't be sealed, pc1 still has it: tgtd, process \d+"):
         do_seal(store)
     with pytest.raises(ImageError, match="can't be deleted, pc1 still has it") as caught:
         store.delete_image("win10@2")
     assert caught.value.fix.endswith("maintenance pc1 off, then delete it again")
-    target.fence("pc1", deadline=Deadline(20))
+    target.fence("pc1", deadline=Deadline(HANG))
     store.delete_image("win10@2")
     assert edit(store).image == "win10@3"
     do_seal(store)
@@ -84,7 +85,7 @@ def test_drafts_have_numbers_of_their_own(store: FileStore) -> None:
     store.open()
     assert store.disks("pc1")[-1] == draft
     assert swap(store).generation > draft.generation
-    assert store.discard_retired("pc1", deadline=Deadline(60)) == 1
+    assert store.discard_retired("pc1", deadline=Deadline(HANG)) == 1
     assert draft.path.exists()
 
 
@@ -93,7 +94,7 @@ def test_what_was_imported_can_be_edited_before_it_is_sealed(
     store: FileStore, tmp_path: Path
 ) -> None:
     source = make_raw(tmp_path / "more")
-    store.import_image("win10", source, deadline=Deadline(60), progress=silent)
+    store.import_image("win10", source, deadline=Deadline(HANG), progress=silent)
     assert edit(store, "pc2").image == "win10@2"
     store.delete_image("win10@1")
 

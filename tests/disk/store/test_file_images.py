@@ -14,10 +14,11 @@ from cuckoo_zfsiscsi.disk.store.file import FileStore
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, ImageError, StoreFullError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import MIB, files, make_raw, poke, seal, spare, swap
+from tests.waiting import HANG
 
 
 def add(store: FileStore, name: str, source: Path) -> str:
-    return store.import_image(name, source, deadline=Deadline(60), progress=silent).ref
+    return store.import_image(name, source, deadline=Deadline(HANG), progress=silent).ref
 
 
 def test_versions_count_up_and_are_never_used_again(store: FileStore, tmp_path: Path) -> None:
@@ -35,11 +36,11 @@ def test_sealed_is_read_only_and_on_record(store: FileStore, tmp_path: Path) -> 
     assert not store.images()[0].sealed
     assert store.images()[0].digest == ""
     told: list[int] = []
-    image = store.seal(ref, deadline=Deadline(60), progress=lambda done, _: told.append(done))
+    image = store.seal(ref, deadline=Deadline(HANG), progress=lambda done, _: told.append(done))
     assert image.sealed
     assert image.size == 5 * MIB == told[-1]
     assert len(image.digest) == 64
-    assert store.seal("win10", deadline=Deadline(60), progress=silent) == image
+    assert store.seal("win10", deadline=Deadline(HANG), progress=silent) == image
     path = store.path / "images/win10/1.raw"
     assert path.stat().st_mode & 0o777 == 0o400
     with pytest.raises(PermissionError):
@@ -88,9 +89,9 @@ def test_a_written_image_is_not_sealed(store: FileStore, tmp_path: Path) -> None
         poke(path, 0)
 
     with pytest.raises(ImageError, match="was written while it was sealed"):
-        store.seal(ref, deadline=Deadline(60), progress=progress)
+        store.seal(ref, deadline=Deadline(HANG), progress=progress)
     assert not store.images()[0].sealed
-    store.seal(ref, deadline=Deadline(60), progress=silent)
+    store.seal(ref, deadline=Deadline(HANG), progress=silent)
 
 
 def test_deleted_while_it_is_sealed(store: FileStore, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_deleted_while_it_is_sealed(store: FileStore, tmp_path: Path) -> None:
             FileStore(store.path).delete_image(ref)
 
     with pytest.raises(ImageError, match="no image win10@1"):
-        store.seal(ref, deadline=Deadline(60), progress=progress)
+        store.seal(ref, deadline=Deadline(HANG), progress=progress)
     assert store.images() == []
 
 
@@ -118,7 +119,7 @@ def test_deleted_while_it_is_hashed_again(store: FileStore) -> None:
             FileStore(store.path).delete_image("win10@1")
 
     with pytest.raises((ImageError, FileNotFoundError)):
-        images.verify(golden, deadline=Deadline(60), progress=progress)
+        images.verify(golden, deadline=Deadline(HANG), progress=progress)
     assert store.images() == []
 
 
@@ -134,11 +135,11 @@ def test_in_use_is_not_deleted(store: FileStore, tmp_path: Path) -> None:
     swap(store, "pc1")
     with pytest.raises(ImageError, match="in use by pc1, pc2"):  # a retired disk is one, too
         store.delete_image("win10@1")
-    store.discard_retired("pc1", deadline=Deadline(5))
+    store.discard_retired("pc1", deadline=Deadline(HANG))
     with pytest.raises(ImageError, match="in use by pc2"):
         store.delete_image("win10@1")
     spare(store, "pc2")
-    store.discard_retired("pc2", deadline=Deadline(5))
+    store.discard_retired("pc2", deadline=Deadline(HANG))
     store.delete_image("win10@1")
     assert [image.ref for image in store.images()] == ["win10@2"]
 
@@ -202,7 +203,7 @@ def test_failed_imports_leave_nothing(store: FileStore, tmp_path: Path) -> None:
 
     with pytest.raises(CancelledError):
         store.import_image(
-            "win10", make_raw(tmp_path / "a", 64 * MIB), deadline=Deadline(60, cancel),
+            "win10", make_raw(tmp_path / "a", 64 * MIB), deadline=Deadline(HANG, cancel),
             progress=progress,
         )  # fmt: skip
     assert files(store.path) == before
@@ -253,7 +254,7 @@ def test_no_space_for_a_spare(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreFullError):
         spare(store)
     assert files(store.path) == before
-    store.prove(disk, deadline=Deadline(5))
+    store.prove(disk, deadline=Deadline(HANG))
     assert store.current("pc1") == disk
     store.close()
 
@@ -274,7 +275,7 @@ def test_what_a_crash_left_is_removed_but_not_what_another_process_makes(
 
     other = FileStore(store.path)
     ref = other.import_image(
-        "win10", make_raw(tmp_path / "b"), deadline=Deadline(60), progress=progress
+        "win10", make_raw(tmp_path / "b"), deadline=Deadline(HANG), progress=progress
     ).ref
     assert ref == "win10@2"
     assert files(images) == {
@@ -288,7 +289,7 @@ def test_waits_for_the_other_process_but_not_for_ever(
 ) -> None:
     monkeypatch.setattr("cuckoo_zfsiscsi.disk.store.file.LOCK_TIMEOUT", 0.1)
     with (
-        FileStore(store.path)._images.lock(Deadline(5)),
+        FileStore(store.path)._images.lock(Deadline(HANG)),
         pytest.raises(DeadlineExceededError, match="images' lock"),
     ):
         store.delete_image("win10@1")

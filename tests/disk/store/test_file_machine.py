@@ -18,6 +18,7 @@ from cuckoo_zfsiscsi.disk.store.file import FileStore
 from cuckoo_zfsiscsi.errors import ImageError, UnprovenDiskError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import files, poke
+from tests.waiting import HANG
 
 SIZE = 32768
 HOSTS = st.sampled_from(["pc1", "pc2"])
@@ -57,7 +58,7 @@ class StoreMachine(RuleBasedStateMachine):
     def two_images(self) -> None:
         for name in self.versions:
             self.import_image(name)
-            self.store.seal(f"{name}@1", deadline=Deadline(20), progress=silent)
+            self.store.seal(f"{name}@1", deadline=Deadline(HANG), progress=silent)
             self.images[f"{name}@1"].sealed = True
         for host in self.hosts:
             self.swap(host, "win10")
@@ -83,7 +84,7 @@ class StoreMachine(RuleBasedStateMachine):
     def import_image(self, name: str) -> None:
         source = self.base / "source"
         source.write_bytes(os.urandom(SIZE))
-        image = self.store.import_image(name, source, deadline=Deadline(20), progress=silent)
+        image = self.store.import_image(name, source, deadline=Deadline(HANG), progress=silent)
         self.versions[name] += 1
         assert image.ref == f"{name}@{self.versions[name]}"
         self.images[image.ref] = ModelImage(source.read_bytes())
@@ -92,7 +93,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def seal(self, data: st.DataObject) -> None:
         ref = data.draw(st.sampled_from(sorted(self.images)))
-        assert self.store.seal(ref, deadline=Deadline(20), progress=silent).sealed
+        assert self.store.seal(ref, deadline=Deadline(HANG), progress=silent).sealed
         self.images[ref].sealed = True
 
     @precondition(lambda self: self.images)
@@ -142,7 +143,7 @@ class StoreMachine(RuleBasedStateMachine):
     def make_spare(self, host: str, name: str) -> None:
         wanted = self._make(host, name)
         try:
-            disk = self.store.make_spare(host, name, deadline=Deadline(20), progress=silent)
+            disk = self.store.make_spare(host, name, deadline=Deadline(HANG), progress=silent)
         except ImageError:
             assert wanted is None
         else:
@@ -154,7 +155,7 @@ class StoreMachine(RuleBasedStateMachine):
     def swap(self, host: str, name: str) -> None:
         wanted = self._make(host, name)
         try:
-            disk = self.store.swap(host, name, deadline=Deadline(20))
+            disk = self.store.swap(host, name, deadline=Deadline(HANG))
         except ImageError:
             assert wanted is None
         else:
@@ -191,7 +192,7 @@ class StoreMachine(RuleBasedStateMachine):
             and not self.images[model.images[generation]].broken
         )
         try:
-            self.store.prove(self.disk(host, generation), deadline=Deadline(20))
+            self.store.prove(self.disk(host, generation), deadline=Deadline(HANG))
         except UnprovenDiskError:
             assert not clean
         else:
@@ -201,7 +202,7 @@ class StoreMachine(RuleBasedStateMachine):
     def discard(self, host: str) -> None:
         model = self.hosts[host]
         keep = {model.current, model.spare}
-        count = self.store.discard_retired(host, deadline=Deadline(20))
+        count = self.store.discard_retired(host, deadline=Deadline(HANG))
         assert count == len(set(model.images) - keep)
         model.images = {g: ref for g, ref in model.images.items() if g in keep}
 

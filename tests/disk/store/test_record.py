@@ -15,6 +15,7 @@ from cuckoo_zfsiscsi.disk.store.record import (
     write_record,
 )
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, DiskError
+from tests.waiting import HANG
 
 
 def test_is_read_as_it_was_written_and_for_root_alone(tmp_path: Path) -> None:
@@ -60,10 +61,10 @@ def test_lock_is_held_by_one_and_waits_for_its_turn(tmp_path: Path) -> None:
     order: list[str] = []
 
     def other() -> None:
-        with locked(tmp_path / "lock", Deadline(10), "waiting"):
+        with locked(tmp_path / "lock", Deadline(HANG), "waiting"):
             order.append("other")
 
-    with locked(tmp_path / "lock", Deadline(10), "waiting"):
+    with locked(tmp_path / "lock", Deadline(HANG), "waiting"):
         thread = threading.Thread(target=other)
         thread.start()
         with (
@@ -75,7 +76,7 @@ def test_lock_is_held_by_one_and_waits_for_its_turn(tmp_path: Path) -> None:
         cancel.set("enough")
         with (
             pytest.raises(CancelledError),
-            locked(tmp_path / "lock", Deadline(10, cancel), "waiting"),
+            locked(tmp_path / "lock", Deadline(HANG, cancel), "waiting"),
         ):
             order.append("never")
         order.append("first")

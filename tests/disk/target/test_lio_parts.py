@@ -21,6 +21,7 @@ from cuckoo_zfsiscsi.disk.target import lio_kernel as kernel
 from cuckoo_zfsiscsi.disk.target.lio_logins import cut, peers, read_session
 from cuckoo_zfsiscsi.disk.target.lio_writer import Writer
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, TargetError
+from tests.waiting import HANG, wait
 
 INFO = """\
 InitiatorName: {name}
@@ -83,11 +84,11 @@ def test_who_is_connected_and_how_that_ends() -> None:
         with socket.create_connection(place) as one, socket.create_connection(place) as two:
             ends = {one.getsockname(), two.getsockname()}
             assert peers("127.0.0.1", port) == ends
-            cut("127.0.0.1", port, {one.getsockname()}, Deadline(20))
+            cut("127.0.0.1", port, {one.getsockname()}, Deadline(HANG))
             assert peers("127.0.0.1", port) == {two.getsockname()}
             with pytest.raises(ConnectionResetError):
                 one.recv(1)
-            cut("127.0.0.1", port, set(), Deadline(20))
+            cut("127.0.0.1", port, set(), Deadline(HANG))
             assert peers("127.0.0.1", port) == {two.getsockname()}
 
 
@@ -136,7 +137,7 @@ def _failed() -> None:
 )
 def test_a_refusal_says_why(writer: Writer, call: Callable[[], None], said: str, fix: str) -> None:
     with pytest.raises(TargetError, match=said) as caught:
-        writer.change(call, "making it", Deadline(20))
+        writer.change(call, "making it", Deadline(HANG))
     assert fix in caught.value.fix
 
 
@@ -161,13 +162,14 @@ def test_changes_come_one_at_a_time(writer: Writer) -> None:
         return 1
 
     threads = [
-        threading.Thread(target=writer.change, args=(change, "it", Deadline(20))) for _ in range(9)
+        threading.Thread(target=writer.change, args=(change, "it", Deadline(HANG)))
+        for _ in range(9)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
-    assert (most, writer.change(change, "it", Deadline(5))) == (1, 1)
+        thread.join(HANG)
+    assert (most, writer.change(change, "it", Deadline(HANG))) == (1, 1)
 
 
 def test_a_change_that_hangs_keeps_the_next_from_being_made(writer: Writer) -> None:
@@ -179,9 +181,9 @@ def test_a_change_that_hangs_keeps_the_next_from_being_made(writer: Writer) -> N
     cancel = Cancel()
     threading.Timer(0.1, cancel.set, ["no more"]).start()
     with pytest.raises(CancelledError):
-        writer.change(lambda: made.append(3), "the third", Deadline(20, cancel))
+        writer.change(lambda: made.append(3), "the third", Deadline(HANG, cancel))
     hang.set()
-    writer.change(lambda: made.append(4), "the fourth", Deadline(20))
+    writer.change(lambda: made.append(4), "the fourth", Deadline(HANG))
     assert made == [4], "a change was made though its caller had been told that it was not"
 
 
@@ -196,18 +198,19 @@ def test_a_removal_that_hangs_keeps_nobody_else_waiting(writer: Writer) -> None:
     for _ in range(5):
         with pytest.raises(DeadlineExceededError, match="the removal took longer"):
             writer.remove(path, removal, "the removal", Deadline(0.05))
-    assert calls == [1]
+    wait(lambda: calls, what="the removal does not begin")
     time.sleep(0.2)
-    assert writer.change(lambda: 5, "another's", Deadline(5)) == 5
+    assert calls == [1]
+    assert writer.change(lambda: 5, "another's", Deadline(HANG)) == 5
     assert threading.active_count() <= before + 3, "each try left a thread behind"
     assert writer.under_way(Path("/k/pc1")) == [path]
     assert writer.under_way(Path("/k/pc2")) == []
     with pytest.raises(DeadlineExceededError):
         writer.settle(Path("/k/pc1"), "looking", Deadline(0.05))
     threading.Timer(0.1, hang.set).start()
-    writer.remove(path, removal, "the removal", Deadline(20))
+    writer.remove(path, removal, "the removal", Deadline(HANG))
     assert calls == [1]
-    writer.settle(Path("/k/pc1"), "looking", Deadline(5))
+    writer.settle(Path("/k/pc1"), "looking", Deadline(HANG))
 
 
 def test_a_removal_that_failed_failed_for_all_who_waited(writer: Writer) -> None:
@@ -215,24 +218,24 @@ def test_a_removal_that_failed_failed_for_all_who_waited(writer: Writer) -> None
 
     def removal() -> None:
         begun.set()
-        go_on.wait(20)
+        go_on.wait(HANG)
         raise OSError(errno.EBUSY, "busy")
 
     caught: list[TargetError] = []
 
-    def wait() -> None:
+    def remove() -> None:
         with pytest.raises(TargetError, match="busy") as info:
-            writer.remove(Path("/k"), removal, "it", Deadline(20))
+            writer.remove(Path("/k"), removal, "it", Deadline(HANG))
         caught.append(info.value)
 
-    threads = [threading.Thread(target=wait) for _ in range(2)]
+    threads = [threading.Thread(target=remove) for _ in range(2)]
     threads[0].start()
-    begun.wait(20)
+    begun.wait(HANG)
     threads[1].start()
     time.sleep(0.2)
     go_on.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(HANG)
     assert len(caught) == 2
     with pytest.raises(TargetError, match="busy"):
-        writer.remove(Path("/k"), removal, "it", Deadline(20))
+        writer.remove(Path("/k"), removal, "it", Deadline(HANG))

@@ -14,6 +14,7 @@ from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 from cuckoo_zfsiscsi.disk.target.tgt_ipc import Code, Ipc, Mode, Op, RefusedError
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, TargetError
+from tests.waiting import HANG
 
 SECRET = "topsecret1234567"
 
@@ -21,11 +22,11 @@ SECRET = "topsecret1234567"
 def test_speaks_as_tgtadm_does(target: TgtTarget, run_dir: Path) -> None:
     ipc = target._ipc
     name = "iqn.2017-10.test:ipc"
-    ipc.call(Mode.TARGET, Op.NEW, f"targetname={name}", tid=7, deadline=Deadline(5))
-    ipc.call(Mode.ACCOUNT, Op.NEW, f"user=me,password={SECRET}", deadline=Deadline(5))
-    ipc.call(Mode.ACCOUNT, Op.BIND, "user=me", tid=7, deadline=Deadline(5))
+    ipc.call(Mode.TARGET, Op.NEW, f"targetname={name}", tid=7, deadline=Deadline(HANG))
+    ipc.call(Mode.ACCOUNT, Op.NEW, f"user=me,password={SECRET}", deadline=Deadline(HANG))
+    ipc.call(Mode.ACCOUNT, Op.BIND, "user=me", tid=7, deadline=Deadline(HANG))
     ipc.call(Mode.TARGET, Op.BIND, "initiator-name=iqn.2017-10.test:me", tid=7,
-             deadline=Deadline(5))  # fmt: skip
+             deadline=Deadline(HANG))  # fmt: skip
     shown = subprocess.run(
         ["tgtadm", "--lld", "iscsi", "--mode", "target", "--op", "show"],
         env={**os.environ, "TGT_IPC_SOCKET": str(run_dir / "tgtd.sock")},
@@ -40,12 +41,12 @@ def test_speaks_as_tgtadm_does(target: TgtTarget, run_dir: Path) -> None:
 
 def test_errors_have_a_code_and_no_secret(target: TgtTarget) -> None:
     account = f"user=me,password={SECRET}"
-    target._ipc.call(Mode.ACCOUNT, Op.NEW, account, deadline=Deadline(5))
+    target._ipc.call(Mode.ACCOUNT, Op.NEW, account, deadline=Deadline(HANG))
     with pytest.raises(RefusedError, match="tgtd refused new account: 14") as caught:
-        target._ipc.call(Mode.ACCOUNT, Op.NEW, account, deadline=Deadline(5))
+        target._ipc.call(Mode.ACCOUNT, Op.NEW, account, deadline=Deadline(HANG))
     assert SECRET not in repr(caught.value) + str(caught.getrepr(style="long").reprcrash)
     with pytest.raises(RefusedError, match="refused delete target 99: NO_TARGET") as caught:
-        target._ipc.call(Mode.TARGET, Op.DELETE, tid=99, deadline=Deadline(5))
+        target._ipc.call(Mode.TARGET, Op.DELETE, tid=99, deadline=Deadline(HANG))
     assert caught.value.code == Code.NO_TARGET
 
 
@@ -96,7 +97,7 @@ def test_silence_ends_with_the_deadline(tmp_path: Path, fake: socket.socket) -> 
     cancel = Cancel()
     cancel.set("enough")
     with pytest.raises(CancelledError):
-        Ipc(tmp_path / "s").call(Mode.SYSTEM, Op.SHOW, deadline=Deadline(5, cancel))
+        Ipc(tmp_path / "s").call(Mode.SYSTEM, Op.SHOW, deadline=Deadline(HANG, cancel))
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.target.tgt_ipc import Ipc
 from cuckoo_zfsiscsi.disk.target.tgt_logins import Login, Logins
+from tests.waiting import HANG
 
 TEXT = """\
 Session: 5
@@ -26,7 +27,7 @@ def test_a_session_without_an_address_is_one(
     ipc = Ipc(tmp_path / "s")
     monkeypatch.setattr(ipc, "call", lambda *_, **__: TEXT)
     logins = Logins(ipc, ["127.0.0.1"], 3260)
-    assert logins.up(1, Deadline(5)) == [
+    assert logins.up(1, Deadline(HANG)) == [
         Login("iqn.2017-10.test:pc1.g1", "10.99.0.11", 5, 1),
         Login("iqn.2017-10.test:pc1.g1", "", 6, 0),
     ]
@@ -41,6 +42,6 @@ def test_cuts_only_what_it_knows(monkeypatch: pytest.MonkeyPatch, tmp_path: Any)
 
     monkeypatch.setattr("subprocess.run", run)
     logins = Logins(Ipc(tmp_path / "s"), ["10.99.0.1", "10.99.20.1"], 3260)
-    logins._cut({"10.99.0.11", ""}, Deadline(5))
+    logins._cut({"10.99.0.11", ""}, Deadline(HANG))
     wanted = "( src 10.99.0.1 or src 10.99.20.1 ) and sport = :3260 and dst 10.99.0.11"
     assert ran == [["ss", "-K", "-H", "-n", "-t", wanted]]
