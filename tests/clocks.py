@@ -128,6 +128,13 @@ class VirtualClock:
         self.thread(work, name).start()
         return future
 
+    def others(self) -> list[str]:
+        """Return the names of its threads, but for who asks: those that have not ended."""
+        with self._lock:
+            threads = self._working | {sleeper.thread for sleeper in self._sleepers}
+            threads -= {threading.current_thread()}
+            return sorted(thread.name for thread in threads if thread.is_alive())
+
     def begins(self, thread: threading.Thread) -> None:
         """Count a thread in: it works."""
         with self._lock:
@@ -146,11 +153,15 @@ class VirtualClock:
         self._working = {thread for thread in self._working if thread.is_alive()}
         return bool(self._working - {threading.current_thread()})
 
-    def _pass(self) -> bool:
-        """Go on to the next moment for which anyone waits; False if there is none, or not yet."""
+    def _pass(self, me: _Sleeper | None = None) -> bool:
+        """Go on to the next moment for which anyone waits; False if there is none, or not yet.
+
+        Args:
+            me: who asks, if it waits itself: once woken, it works, though it may not know yet.
+        """
         with self._lock:
             times = [one.at for one in self._sleepers if one.at is not None]
-            if not times or self._do_others_work():
+            if not times or (me and me.woken.is_set()) or self._do_others_work():
                 return False
             self._now = max(self._now, min(times))
             for one in list(self._sleepers):
@@ -169,7 +180,7 @@ class VirtualClock:
     def _sleep(self, sleeper: _Sleeper) -> None:
         end = time.monotonic() + HANG
         while not sleeper.woken.is_set():
-            if not self._pass():
+            if not self._pass(sleeper):
                 sleeper.woken.wait(LOOK)
             if time.monotonic() > end:
                 self.notify(sleeper)

@@ -13,6 +13,7 @@ from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError
 from tests import clocks
 from tests.clocks import RealClock, VirtualClock
+from tests.waiting import wait
 
 
 @pytest.fixture
@@ -65,6 +66,17 @@ def test_a_notified_thread_works_from_that_moment(clock: VirtualClock) -> None:
     with condition:
         condition.notify()
     assert clock.result(waiting) == (True, begin + 2.0)
+
+
+def test_a_thread_just_woken_works_before_it_knows(clock: VirtualClock) -> None:
+    begin, me = clock.monotonic(), clock._lie_down(None)
+    assert clock.notify(me)
+    sleeper = clock.call(lambda: clock.sleep(30.0))
+    wait(lambda: clock._sleepers, what="it never slept")
+    assert not clock._pass(me)
+    assert clock.monotonic() == begin
+    clock.result(sleeper)
+    assert clock.monotonic() - begin == 30.0
 
 
 def test_a_wait_in_vain_ends_at_its_time(clock: VirtualClock) -> None:

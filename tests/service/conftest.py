@@ -1,4 +1,8 @@
-"""A host over hardware that fails on command."""
+"""A host over hardware that fails on command, and the clock that both go by.
+
+Time is virtual: it passes when everybody waits for it, so a host's own pauses and timeouts cost
+nothing and are exact. Tests with a real peer have a fixture `clock` of their own, a RealClock.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ import pytest
 from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.power import PowerState
-from cuckoo_zfsiscsi.service import worker
 from cuckoo_zfsiscsi.service.host import Host
+from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
+from tests.clocks import AnyClock, VirtualClock
 from tests.config.sample import EXAMPLE
 from tests.service.fakes import (
     FakeBoots,
@@ -21,9 +26,17 @@ from tests.service.fakes import (
     World,
     fake_probe,
 )
-from tests.service.waiting import SOON
+from tests.waiting import HANG
 
 Make = Callable[..., Host]
+
+
+@pytest.fixture
+def clock() -> Iterator[VirtualClock]:
+    """Make one that no thread is left of in the end."""
+    made = VirtualClock()
+    yield made
+    made.until(lambda: not made.others(), "every thread has ended", made.others)
 
 
 @pytest.fixture
@@ -32,14 +45,13 @@ def world() -> World:
 
 
 @pytest.fixture
-def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def make(world: World, clock: AnyClock) -> Iterator[Make]:
     """Make a host with some keys of its section changed; it is off afterwards."""
-    monkeypatch.setattr(worker, "RETRY_FIRST", 0.05)
     made: list[Host] = []
 
     def make_host(*, begin: bool = True, **keys: object) -> Host:
         config: HostConfig = load(EXAMPLE).hosts[0]
-        keys = {"boot_timeout": SOON, "power_timeout": SOON, "prewarm": False, **keys}
+        keys = {"prewarm": False, **keys}
         config = config.model_copy(update={"snapshot": "win10", **keys})
         probes: dict[str, Probe] = {name: fake_probe(world, name) for name in config.ready}
         parts = Parts(
@@ -48,6 +60,8 @@ def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
             power=FakePower(world),
             boots=FakeBoots(world),
             probes=probes,
+            pace=Pace(clock=clock),
+            clock=clock,
         )
         host = Host(config, parts, lambda job: job())
         made.append(host)
@@ -61,5 +75,5 @@ def make(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     world.before.clear()
     for host in made:
         host.close()
-        assert host.join(Deadline(SOON))
+        assert host.join(Deadline(HANG, clock=clock)), host.report()
         assert world.power is PowerState.OFF

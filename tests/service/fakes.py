@@ -26,6 +26,8 @@ class World:
 
     journal: list[str] = field(default_factory=list)
     power: PowerState = PowerState.ON
+    says: PowerState | None = None
+    """What the power device says when it is asked, whatever is so; None: what is so."""
     stuck_on: bool = False
     export: Export | None = None
     session: Session | None = None
@@ -51,14 +53,15 @@ class World:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def act(self, name: str, deadline: Deadline | None = None) -> None:
-        with self.lock:
+        with self.lock:  # who finds it in the journal may change what comes before the next one
             self.journal.append(name)
-        if name in self.before:
-            self.before[name]()
+            before = self.before.get(name)
+        if before:
+            before()
         if deadline is not None:
             deadline.check(name)
-        if name in self.fail:
-            raise self.fail[name]
+        if error := self.fail.get(name):
+            raise error
 
     def switch_on(self) -> None:
         """Play what the machine does: nothing, or boot from its disk."""
@@ -90,12 +93,12 @@ class FakePower:
         self.world.switch_off()
         patience = deadline.within(STUCK)
         while self.world.power is PowerState.ON:
-            patience.sleep(0.01, "power off")
+            patience.sleep(0.1, "power off")
         return Proof(PowerState.OFF, "fake://", "it is", 0.0)
 
     def status(self, *, deadline: Deadline) -> PowerState:
         self.world.act("status", deadline)
-        return self.world.power
+        return self.world.says or self.world.power
 
 
 class FakeStore:

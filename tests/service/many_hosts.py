@@ -17,13 +17,16 @@ from cuckoo_zfsiscsi.service.events import Everyone
 from cuckoo_zfsiscsi.service.history import History
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.metrics import Metrics
+from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
 from cuckoo_zfsiscsi.service.recent import Recent
 from cuckoo_zfsiscsi.service.recorded import RecordedPower
 from cuckoo_zfsiscsi.service.report import State
 from cuckoo_zfsiscsi.service.storage import StorageLook
+from tests.clocks import AnyClock, RealClock
 from tests.config.sample import EXAMPLE
 from tests.service.fakes import FakeBoots, FakePower, FakeStore, FakeTarget, World
+from tests.waiting import HANG
 
 CYCLE = 6
 """Changes of state in one run: booting, ready, running, stopping, dirty, clean."""
@@ -51,9 +54,18 @@ class ManyHosts:
         count: of hosts.
         folder: for the history.
         boot: as BOOT.
+        clock: of all of them.
     """
 
-    def __init__(self, count: int, folder: Path, boot: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        folder: Path,
+        boot: dict[str, float] | None = None,
+        clock: AnyClock | None = None,
+    ) -> None:
+        self.clock: AnyClock = clock or RealClock()
+        self._pace = Pace(clock=self.clock)
         self.config: Config = load(EXAMPLE)
         self._boot = boot or BOOT
         template = self.config.hosts[0]
@@ -62,9 +74,9 @@ class ManyHosts:
         self.recent = Recent(labels)
         self.worlds = {label: World() for label in labels}
         for world in self.worlds.values():
-            world.before["off"] = lambda: time.sleep(0.2)
+            world.before["off"] = lambda: self.clock.sleep(0.2)
         self.store = FakeStore(self.worlds[labels[0]])
-        self.storage = StorageLook(self.config.storage, self.store, labels)
+        self.storage = StorageLook(self.config.storage, self.store, labels, self.clock)
         self.metrics = Metrics(
             lambda: [host.report() for host in self.hosts()], self.storage.report
         )
@@ -88,6 +100,8 @@ class ManyHosts:
             probes={name: self._probe(label, name) for name in ("rpc", "agent")},
             runs=self.history,
             events=self.events,
+            pace=self._pace,
+            clock=self.clock,
         )
 
     def _probe(self, label: str, name: str) -> Probe:
@@ -98,8 +112,9 @@ class ManyHosts:
             boot = self._hosts[label]._steps.boot
             if boot and "dhcp" not in boot.report.stages:
                 for stage in ("dhcp", "script"):
-                    self._hosts[label].note(stage, time.monotonic())
-            up = world.is_up and boot is not None and boot.age >= self._boot[name]
+                    self._hosts[label].note(stage, self.clock.monotonic())
+            is_time = boot is not None and boot.age >= self._boot[name]
+            up = world.is_up and is_time and name in world.answers
             return Answer(up, "answers" if up else "silent", 0.0)
 
         return probe
@@ -113,10 +128,10 @@ class ManyHosts:
             world.journal.clear()
 
     def until_clean(self) -> None:
-        end = time.monotonic() + 60
-        while any(host.report().state is not State.CLEAN for host in self.hosts()):
-            assert time.monotonic() < end, "not all clean"
-            time.sleep(0.05)
+        def states() -> list[State]:
+            return [host.report().state for host in self.hosts()]
+
+        self.clock.until(lambda: set(states()) == {State.CLEAN}, "all clean", states)
 
     def work(self, changes_per_second: float) -> None:
         """Run analyses in the background, so many that states change so often, until close()."""
@@ -158,6 +173,6 @@ class ManyHosts:
         for thread in self._threads:
             thread.join()
         self.each(Host.close)
-        deadline = Deadline(30)
+        deadline = Deadline(HANG, clock=self.clock)
         self.each(lambda host: host.join(deadline))
         self.history.close()

@@ -27,7 +27,7 @@ class OneHost:
         self.recent = Recent([label])
         self._host = host
         parts = host._steps.parts
-        self.storage = StorageLook(self.config.storage, parts.store, [label])
+        self.storage = StorageLook(self.config.storage, parts.store, [label], parts.clock)
         self.metrics = Metrics(lambda: [host.report()], self.storage.report)
         events = Everyone([self.history, self.recent, self.metrics])
         host._steps.parts = replace(

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
 from cuckoo_zfsiscsi.config import load
+from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.target import Session
-from cuckoo_zfsiscsi.errors import BootRefusedError
+from cuckoo_zfsiscsi.errors import BootRefusedError, CancelledError
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service.events import Event
+from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.paper_boot import Script
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
 from cuckoo_zfsiscsi.service.report import BootReport, Run
+from tests.clocks import VirtualClock
 from tests.config.sample import EXAMPLE
 from tests.service.fakes import FakeBoots, FakePower, FakeStore, FakeTarget, World, fake_probe
-from tests.service.waiting import SOON
+from tests.waiting import HANG
+
+PATIENCE = 60.0
+"""Seconds after which the firmware gives up a request, and asks again."""
+TRIES = 50
+"""Requests of one boot."""
 
 
 @dataclass
@@ -45,23 +53,25 @@ class Machine:
 
     Args:
         world: its hardware.
+        clock: of everyone.
         keys: of its section, changed.
     """
 
-    def __init__(self, world: World, **keys: object) -> None:
+    def __init__(self, world: World, clock: VirtualClock, **keys: object) -> None:
         self.world = world
+        self.clock = clock
         world.hot = True
         world.before["on"] = self._power_on
         self.record = Record()
         self.silent = False
         """It does not ask for its boot script when it is switched on."""
+        self._boots = 0
         whole = load(EXAMPLE)
-        keys = {"boot_timeout": SOON, "power_timeout": SOON, "prewarm": False, **keys}
+        keys = {"prewarm": False, **keys}
         self.config = whole.hosts[0].model_copy(
             update={"snapshot": "win10", "reset_on": "boot", **keys}
         )
         self.whole = whole
-        self._boots: list[threading.Thread] = []
         self.host = self.make_host()
 
     def make_host(self) -> PaperHost:
@@ -76,8 +86,16 @@ class Machine:
             probes=probes,
             runs=self.record,
             events=self.record,
+            pace=Pace(clock=self.clock),
+            clock=self.clock,
         )
         return PaperHost(self.config, parts, lambda job: job(), self.whole)
+
+    def close(self) -> None:
+        """End the service of it, and whatever boots."""
+        self._boots += 1
+        self.host.close()
+        assert self.host.join(Deadline(HANG, clock=self.clock)), self.host.report()
 
     def is_held(self, *_: Any, **__: Any) -> bool:
         """Play readiness.session: a kernel that lives answers on its session."""
@@ -85,21 +103,37 @@ class Machine:
 
     def _power_on(self) -> None:
         if not self.silent:
-            self._boots.append(threading.Thread(target=self.boot, daemon=True))
-            self._boots[-1].start()
+            self.clock.thread(self.boot, "firmware").start()
 
     def boot(self) -> None:
-        """Do what iPXE does, until there is a script: ask, and log in."""
-        for _ in range(50):
-            try:
-                self.log_in(self.host.ask())
-            except BootRefusedError:
-                continue
-            return
+        """Do what iPXE does, until there is a script, or another boot: ask, and log in."""
+        self._boots += 1
+        boot = self._boots
+        for _ in range(TRIES):
+            if boot != self._boots:
+                return
+            asked = self.host.ask()
+            with contextlib.suppress(BootRefusedError, CancelledError):
+                if self._has_answer(asked):
+                    self.log_in(asked)
+                    return
+
+    def _has_answer(self, asked: Script) -> bool:
+        """Wait for as long as the firmware does; a request that was given up is cancelled."""
+        changed = self.clock.condition()
+
+        def tell(_: Script) -> None:
+            with changed:
+                changed.notify_all()
+
+        asked.add_done_callback(tell)
+        with changed:
+            changed.wait_for(asked.done, PATIENCE)
+        return not asked.cancel()
 
     def log_in(self, asked: Script) -> str:
         """Await the script and use what it says; return it."""
-        script = asked.result(SOON)
+        script = self.clock.result(asked)
         export = self.world.export
         assert export
         assert export.credentials.secret in script
@@ -116,6 +150,6 @@ class Machine:
     def ask(self) -> str:
         """Ask for the script; return it, or why there is none."""
         try:
-            return self.host.ask().result(SOON)
+            return self.clock.result(self.host.ask())
         except BootRefusedError as error:
             return error.what

@@ -14,6 +14,7 @@ import pytest
 from cuckoo_zfsiscsi.errors import DiskError
 from cuckoo_zfsiscsi.service import database
 from cuckoo_zfsiscsi.service.database import Database
+from tests.waiting import HANG
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER);"
 
@@ -97,7 +98,7 @@ def test_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_a_reader_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "READ_TIMEOUT", 0.1)
     file, goes_on = Database(tmp_path / "file.sqlite", SCHEMA), threading.Event()
-    file.write(lambda _: goes_on.wait(10))
+    file.write(lambda _: goes_on.wait(HANG))
     with pytest.raises(DiskError, match="was not read in"):
         file.read("SELECT 1", [])
     goes_on.set()

@@ -15,6 +15,7 @@ import pytest
 from cuckoo_zfsiscsi.service import serve
 from cuckoo_zfsiscsi.service.fleet import Fleet
 from cuckoo_zfsiscsi.service.notify import Notifier
+from tests.waiting import HANG
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
     """Listen as systemd does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(5)
+        listener.settimeout(HANG)
         yield listener
 
 
@@ -44,7 +45,7 @@ def test_abstract_socket() -> None:
     name = f"zfsiscsi-{secrets.token_hex(8)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0{name}")
-        listener.settimeout(5)
+        listener.settimeout(HANG)
         Notifier({"NOTIFY_SOCKET": f"@{name}"}).alive()
         assert heard(listener) == ["WATCHDOG=1"]
 

@@ -1,17 +1,13 @@
-"""Waits for a host's state, with an end."""
+"""Waits for a host's state, by the clock that the host goes by."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from typing import cast
 
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.report import State
-from tests.waiting import wait
-
-SOON = 20.0
-"""Seconds that anything may take here."""
+from tests.clocks import AnyClock
 
 
 def boot_within(host: Host, seconds: float) -> None:
@@ -20,20 +16,21 @@ def boot_within(host: Host, seconds: float) -> None:
 
 
 def wait_for(host: Host | PaperHost, *states: State) -> None:
-    end = time.monotonic() + SOON
-    while host.report().state not in states:
-        assert time.monotonic() < end, f"still {host.report()}"
-        time.sleep(0.005)
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait until something is true."""
-    wait(true, SOON, f"never: {what}")
+    """Wait until the host is in one of these states, whatever it does there."""
+    names = " or ".join(state.value for state in states)
+    clock_of(host).until(lambda: host.report().state in states, names, host.report)
 
 
 def quiet(host: Host | PaperHost, state: State) -> None:
     """Wait until the host is in this state and does nothing."""
-    end = time.monotonic() + SOON
-    while host.report().state is not state or host.report().step:
-        assert time.monotonic() < end, f"still {host.report()}"
-        time.sleep(0.005)
+
+    def is_quiet() -> bool:
+        report = host.report()
+        return report.state is state and not report.step
+
+    clock_of(host).until(is_quiet, f"{state.value}, and at rest", host.report)
+
+
+def clock_of(host: Host | PaperHost) -> AnyClock:
+    """Return the clock that the test has given it."""
+    return cast("AnyClock", host._clock)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from starlette.applications import Starlette
 
 from tests.iscsi import free_port
 from tests.service.dashboard.conftest import TOKEN
+from tests.waiting import HANG, wait
 
 CHROMIUM = "/usr/bin/chromium"
 
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
+    expect.set_options(timeout=HANG * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -35,8 +36,7 @@ def served(app: Starlette) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
+    wait(lambda: server.started, what="the server never started")
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()
@@ -48,8 +48,9 @@ class Visit:
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self.url = url
         self.wrong: list[str] = []
-        self.page: Page = browser.new_context(base_url=url, **options).new_page()
-        self.page.set_default_timeout(10_000)
+        context = browser.new_context(base_url=url, **options)
+        context.set_default_timeout(HANG * 1000)
+        self.page: Page = context.new_page()
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("console", self._note)
         self.page.on("request", self._check)

@@ -14,6 +14,7 @@ from cuckoo_zfsiscsi.service.api import make_api
 from cuckoo_zfsiscsi.service.dashboard.app import make_app
 from cuckoo_zfsiscsi.service.dashboard.feed import Feed
 from cuckoo_zfsiscsi.service.host import Host
+from tests.clocks import RealClock
 from tests.service.conftest import Make
 from tests.service.one_host import OneHost
 
@@ -26,6 +27,12 @@ TOKEN = "a token of the test"
 def application(one: object, token: str | None = TOKEN) -> Starlette:
     fleet = cast("Fleet", one)
     return make_app(fleet, make_api(fleet, token), token, Feed(fleet))
+
+
+@pytest.fixture
+def clock() -> RealClock:
+    """Go by the real one: who watches is a real browser, or an event loop whose time is real."""
+    return RealClock()
 
 
 @pytest.fixture

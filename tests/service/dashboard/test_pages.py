@@ -10,17 +10,19 @@ from cuckoo_zfsiscsi.errors import PowerError
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service.dashboard import feed
 from cuckoo_zfsiscsi.service.report import State
+from tests.clocks import RealClock
 from tests.service.dashboard.conftest import host, log_in
 from tests.service.fakes import World
 from tests.service.one_host import OneHost
-from tests.service.waiting import quiet, until, wait_for
+from tests.service.waiting import quiet, wait_for
+from tests.waiting import HANG
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
 def run(one: OneHost, task: str) -> None:
-    host(one).start(task, None).booted.result(5)
-    host(one).stop().result(5)
+    host(one).start(task, None).booted.result(HANG)
+    host(one).stop().result(HANG)
     quiet(host(one), State.CLEAN)
 
 
@@ -82,7 +84,7 @@ def test_what_guests_and_devices_say_is_only_text(
         assert "<img" not in page
 
 
-def test_buttons(client: TestClient, one: OneHost, world: World) -> None:
+def test_buttons(client: TestClient, one: OneHost, world: World, clock: RealClock) -> None:
     quiet(host(one), State.CLEAN)
     form = {"form": log_in(client)}
     done = client.post("/hosts/pc1/maintenance", data={**form, "on": "yes"})
@@ -98,7 +100,9 @@ def test_buttons(client: TestClient, one: OneHost, world: World) -> None:
     quiet(host(one), State.CLEAN)
     before = world.journal.count("swap")
     assert client.post("/hosts/pc1/reset", data=form).status_code == 303
-    until(lambda: world.journal.count("swap") == before + 1, "the reset")
+    clock.until(
+        lambda: world.journal.count("swap") == before + 1, "the reset", lambda: world.journal
+    )
     quiet(host(one), State.CLEAN)
     assert client.post("/hosts/pc1/power", data=form).status_code == 303
     assert f"says: {PowerState.OFF.value}" in client.get("/hosts/pc1").text

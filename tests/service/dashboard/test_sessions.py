@@ -4,7 +4,13 @@ import pytest
 from starlette.requests import Request
 
 from cuckoo_zfsiscsi.service.dashboard import sessions
-from cuckoo_zfsiscsi.service.dashboard.sessions import Session, Sessions
+from cuckoo_zfsiscsi.service.dashboard.sessions import LIFETIME, Session, Sessions
+from tests.clocks import VirtualClock
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
 
 
 def request(key: str) -> Request:
@@ -29,10 +35,12 @@ def test_a_session_is_found_by_its_cookie_alone() -> None:
     assert session.key not in repr(session)
 
 
-def test_it_ends_by_itself() -> None:
-    made = Sessions("right")
+def test_it_ends_by_itself(clock: VirtualClock) -> None:
+    made = Sessions("right", clock)
     session = begin(made)
-    session.until -= sessions.LIFETIME
+    clock.sleep(LIFETIME - 1.0)
+    assert made.find(request(session.key)) is session
+    clock.sleep(1.0)
     assert made.find(request(session.key)) is None
 
 
