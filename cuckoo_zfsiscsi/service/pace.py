@@ -36,7 +36,7 @@ class Pace:
     """
 
     def __init__(self, rate: float = RATE, at_once: int = AT_ONCE, clock: Clock = SYSTEM) -> None:
-        self._clock = clock
+        self.clock = clock
         self._gap = 1 / rate
         self._lock = threading.Lock()
         self._busy_until = float("-inf")
@@ -86,7 +86,7 @@ class Pace:
         Args:
             seconds: that it would wait if it were alone.
         """
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         with self._lock:
             begin = max(now, self._busy_until)
             self._busy_until = begin + self._gap
@@ -103,15 +103,15 @@ class Pace:
             heapq.heappush(self._due, (at, next(self._numbers), wake))
             if self._caller:
                 return  # and it is not woken: it looks by itself
-            self._caller = self._clock.thread(self._call, "pace")
+            self._caller = self.clock.thread(self._call, "pace")
             self._caller.start()
 
     def _call(self) -> None:
         while True:
-            self._clock.sleep(TICK)
+            self.clock.sleep(TICK)
             with self._lock:
                 wakes = []
-                while self._due and self._due[0][0] <= self._clock.monotonic():
+                while self._due and self._due[0][0] <= self.clock.monotonic():
                     wakes.append(heapq.heappop(self._due)[2])
                 if not (self._due or wakes):
                     self._caller = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from cuckoo_zfsiscsi.clock import SYSTEM, Clock
+from cuckoo_zfsiscsi.clock import Clock
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Store
 from cuckoo_zfsiscsi.disk.target import Target
@@ -48,5 +48,8 @@ class Parts:
     """Hears what happens to the host."""
     pace: Pace = field(default_factory=Pace)
     """Of all hosts together."""
-    clock: Clock = SYSTEM
-    """That the host goes by."""
+
+    @property
+    def clock(self) -> Clock:
+        """That the host goes by."""
+        return self.pace.clock

@@ -21,7 +21,7 @@ from cuckoo_zfsiscsi.power import Driver, PowerState, breaker, manners
 from cuckoo_zfsiscsi.power.limit import limiter_for
 from cuckoo_zfsiscsi.power.proved import SILENCE, ProvedPower
 from cuckoo_zfsiscsi.power.ways import Ways
-from cuckoo_zfsiscsi.service import worker
+from cuckoo_zfsiscsi.service import pace, worker
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import State
@@ -129,7 +129,7 @@ class Played:
             power=Ways(self.label, prove(on), prove(off), witness),
             boots=FakeBoots(self.world),
             probes={name: fake_probe(self.world, name) for name in config.ready},
-            clock=self.clock,
+            pace=pace.Pace(clock=self.clock),
         )
         self.host = Host(config, parts, lambda job: job())
         self.host.open()

@@ -61,7 +61,6 @@ def make(world: World, clock: AnyClock) -> Iterator[Make]:
             boots=FakeBoots(world),
             probes=probes,
             pace=Pace(clock=clock),
-            clock=clock,
         )
         host = Host(config, parts, lambda job: job())
         made.append(host)

@@ -101,7 +101,6 @@ class ManyHosts:
             runs=self.history,
             events=self.events,
             pace=self._pace,
-            clock=self.clock,
         )
 
     def _probe(self, label: str, name: str) -> Probe:

@@ -87,7 +87,6 @@ class Machine:
             runs=self.record,
             events=self.record,
             pace=Pace(clock=self.clock),
-            clock=self.clock,
         )
         return PaperHost(self.config, parts, lambda job: job(), self.whole)
 

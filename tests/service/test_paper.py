@@ -41,7 +41,6 @@ def host(world: World, clock: VirtualClock) -> Iterator[PaperHost]:
         boots=FakeBoots(world),
         probes={name: fake_probe(world, name) for name in config.ready},
         pace=Pace(clock=clock),
-        clock=clock,
     )
     host = PaperHost(config, parts, lambda job: job(), whole)
     host.open()

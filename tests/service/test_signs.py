@@ -6,6 +6,7 @@ import pytest
 
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.service.boot import Boot
+from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import BootReport
 from cuckoo_zfsiscsi.service.signs import BEFORE, Signs
@@ -22,7 +23,12 @@ def signs(clock: VirtualClock) -> Signs:
 @pytest.fixture
 def boot(world: World, clock: VirtualClock) -> Boot:
     parts = Parts(
-        FakeStore(world), FakeTarget(world), FakePower(world), FakeBoots(world), {}, clock=clock
+        FakeStore(world),
+        FakeTarget(world),
+        FakePower(world),
+        FakeBoots(world),
+        {},
+        pace=Pace(clock=clock),
     )
     return Boot(load(EXAMPLE).hosts[0], parts, BootReport("pc1", 1, "win10@1", prewarmed=False))
 
