@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.dashboard import measure
 from tests.waiting import HANG
 
 
+@pytest.mark.matrix
 def test_five_viewers_of_300_hosts() -> None:
     result = measure(300, 10, 5, 5)
     assert result["changes_per_s"] > 0, result

@@ -12,6 +12,7 @@ import pytest
 from tests.waiting import HANG
 
 
+@pytest.mark.matrix
 @pytest.mark.timeout(600)
 def test_no_fault_makes_a_dirty_start_or_costs_a_host(tmp_path: Path) -> None:
     file = tmp_path / "json"

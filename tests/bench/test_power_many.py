@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.waiting import HANG
 
 
+@pytest.mark.matrix
 def test_a_hundred_hosts_on_ten_slow_bmcs() -> None:
     # A process of its own: what it weighs is measured
     argv = [sys.executable, "-m", "bench.power_many", "--answer", "1", "--json"]

@@ -66,9 +66,10 @@ class Web(http.server.BaseHTTPRequestHandler):
         else:
             self.send({"data": {"task_ids": [8]}})
 
-print("Listening on TCP address", flush=True)
 address, _, port = sys.argv[2].partition(":")
-http.server.ThreadingHTTPServer((address, int(port)), Web).serve_forever()
+server = http.server.ThreadingHTTPServer((address, int(port)), Web)
+print("Listening on TCP address", flush=True)
+server.serve_forever()
 """
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def at(tmp_path: Path) -> Path:
         (made / name).write_text(name)
     (made / "pc1/console.log").symlink_to("console-1.log")
     return made
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a folder for labs, whose path is short enough for their sockets."""
+    with tempfile.TemporaryDirectory(prefix="zl", dir=bring_up.FOLDER) as name:
+        yield Path(name)
 
 
 @pytest.fixture
@@ -106,10 +114,10 @@ def is_gone(lab: Lab) -> bool:
     return not lab.at.exists() and not (net.FOLDER / lab.network.name).exists()
 
 
-def test_a_lab_that_fails(tmp_path: Path, failures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lab_that_fails(place: Path, failures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Console, log and packets are kept while all of it runs; the error says where."""
     said: list[str] = []
-    lab = make(tmp_path, monkeypatch, said)
+    lab = make(place, monkeypatch, said)
     with pytest.raises(LabError, match="no boot") as error, lab:  # noqa: PT012
         lab.machine.on()
         raise LabError("no boot")
@@ -122,12 +130,10 @@ def test_a_lab_that_fails(tmp_path: Path, failures: Path, monkeypatch: pytest.Mo
     assert (kept / "wire.pcap0").read_bytes()[:4] in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4")
 
 
-def test_a_lab_that_is_not_up(
-    tmp_path: Path, failures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lab_that_is_not_up(place: Path, failures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    lab = make(tmp_path, monkeypatch, said)
-    lab.image = tmp_path / "no-image"
+    lab = make(place, monkeypatch, said)
+    lab.image = place / "no-image"
     with pytest.raises(LabError, match="can't read"), lab:
         pytest.fail("it can't be up")
     assert is_gone(lab)
@@ -135,19 +141,19 @@ def test_a_lab_that_is_not_up(
 
 
 def test_a_lab_that_ends_well_keeps_nothing(
-    tmp_path: Path, failures: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, failures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with make(tmp_path, monkeypatch, []) as lab:
+    with make(place, monkeypatch, []) as lab:
         pass
     assert is_gone(lab)
     assert not failures.exists()
 
 
 def test_a_lab_is_taken_down_without_room(
-    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    lab = make(tmp_path, monkeypatch, said)
+    lab = make(place, monkeypatch, said)
     with pytest.raises(LabError, match="no boot"), lab:
         raise LabError("no boot " * 2000)
     assert is_gone(lab)
@@ -156,6 +162,7 @@ def test_a_lab_is_taken_down_without_room(
 
 @pytest.mark.parametrize("error", [LabError("no boot " * 2000), KeyError("a mistake of ours")])
 def test_the_program_takes_down_without_room(
+    place: Path,
     tmp_path: Path,
     full: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -171,7 +178,7 @@ def test_the_program_takes_down_without_room(
         labs.append(lab)
         raise error
 
-    monkeypatch.setattr(bring_up, "FOLDER", tmp_path)
+    monkeypatch.setattr(bring_up, "FOLDER", place)
     monkeypatch.setattr(guest_image, "build", lambda *_args, **_options: image)
     monkeypatch.setattr(main, "work", work)
     monkeypatch.setattr("signal.signal", lambda *_: None)
