@@ -10,6 +10,7 @@ from itertools import count
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from tests.waiting import HANG
 from tests.zfs.zfs import INSIDE, destroy, destroy_pool, zfs, zpool
 
 if not INSIDE:
@@ -20,7 +21,7 @@ _numbers = count(1)
 
 @pytest.fixture
 def deadline() -> Deadline:
-    return Deadline(240)  # of the test, set-up included, on a slow machine
+    return Deadline(5 * HANG)  # of the test, set-up included, on a slow machine
 
 
 @pytest.fixture(scope="session")

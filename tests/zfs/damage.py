@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.disk.target import Export
 from tests.iscsi import SECTOR, Initiator, LoginError
+from tests.waiting import HANG
 from tests.zfs.rig import IMAGE, MIB, Guest, Rig, command, content, opened
 
 BLOCK = 4096
@@ -47,7 +48,7 @@ class Scene:
 
     def end(self) -> None:
         for thread in self.threads:
-            thread.join(60)
+            thread.join(HANG)
             assert not thread.is_alive(), "the fence did not end the session"
         self.guest.__exit__(None, None, None)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.block import open_block
 from cuckoo_zfsiscsi.disk.store.zfs_device import wait_for
+from tests.waiting import HANG
 
 MIB = 1 << 20
 BLKDISCARD = 0x1277  # <linux/fs.h>
@@ -36,7 +37,7 @@ def read(path: Path, offset: int = 0, length: int = 0) -> bytes:
 
 def device_of(dataset: str) -> Path:
     """Return a volume's device. The link in /dev/zvol comes later than the device itself."""
-    return wait_for(dataset, Deadline(60))
+    return wait_for(dataset, Deadline(HANG))
 
 
 @contextmanager

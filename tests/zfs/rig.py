@@ -21,6 +21,7 @@ from cuckoo_zfsiscsi.disk.store import Disk, Store
 from cuckoo_zfsiscsi.disk.target import Export, Target
 from cuckoo_zfsiscsi.progress import silent
 from tests.iscsi import SECTOR, Initiator, _lib
+from tests.waiting import HANG
 
 MIB = 1 << 20
 IMAGE = "golden"
@@ -101,15 +102,15 @@ class Rig:
     def reset(self, host: str) -> Reset:
         in_place = self.config.host(host).reset == "rollback"
         return reset(
-            self.store, self.target, host, IMAGE, in_place=in_place, deadline=Deadline(120)
+            self.store, self.target, host, IMAGE, in_place=in_place, deadline=Deadline(HANG)
         )
 
     def arm(self, disk: Disk) -> Export:
-        return arm(self.store, self.target, disk, deadline=Deadline(60))
+        return arm(self.store, self.target, disk, deadline=Deadline(HANG))
 
     def tidy(self, host: str) -> None:
         """Do what the service does behind the scenes."""
-        deadline = Deadline(120)
+        deadline = Deadline(HANG)
         self.target.release(host, self.store.disks(host), deadline=deadline)
         self.store.discard_retired(host, deadline=deadline)
         spare = self.store.make_spare(host, IMAGE, deadline=deadline, progress=silent)
@@ -171,7 +172,7 @@ def opened(conf: Path) -> Iterator[Rig]:
     store, target = make_store(config), make_target(config)
     store.open()
     try:
-        target.open(deadline=Deadline(60))
+        target.open(deadline=Deadline(HANG))
         try:
             yield Rig(config, store, target)
         finally:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
+
+from tests.waiting import HANG, wait
 
 INSIDE = Path("/appliance/agent.py").exists()
 """Whether this is the appliance: what is made here takes all of /dev/vdb, whatever is on it."""
@@ -13,7 +14,7 @@ INSIDE = Path("/appliance/agent.py").exists()
 def run(*argv: str | Path) -> str:
     """Run a command that must succeed; return what it printed."""
     words = [str(word) for word in argv]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
     return done.stdout
 
@@ -59,13 +60,14 @@ def destroy(name: str) -> None:
 
 
 def _until_destroyed(argv: list[str]) -> None:
-    end = time.monotonic() + 20
-    while True:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-        if not done.returncode:
-            return
-        assert time.monotonic() < end, done.stderr
-        time.sleep(0.2)
+    said: list[str] = []
+
+    def destroyed() -> bool:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=HANG, check=False)
+        said.append(done.stderr)
+        return not done.returncode
+
+    wait(destroyed, what=f"never: {argv}", seen=lambda: said[-1], pause=0.2)
 
 
 _DESTROY_ALL = """
@@ -93,7 +95,8 @@ def empty(store: str) -> None:
         return
     deepest_first = [name.encode() for name, _ in reversed(below)]
     pool = store.partition("/")[0].encode()
-    end = time.monotonic() + 20
-    while lzc.lzc_channel_program(pool, _DESTROY_ALL.encode(), params=deepest_first):
-        assert time.monotonic() < end, f"{store} can't be emptied"
-        time.sleep(0.1)
+
+    def emptied() -> bool:
+        return not lzc.lzc_channel_program(pool, _DESTROY_ALL.encode(), params=deepest_first)
+
+    wait(emptied, what=f"never: {store} is empty", seen=lambda: zfs("list", "-r", store), pause=0.1)

@@ -10,6 +10,7 @@ from cuckoo_zfsiscsi.disk.drivers import make_store
 from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
 from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules
 from tests.disk.content import swap
+from tests.waiting import HANG
 from tests.zfs.cli.conftest import Cli
 from tests.zfs.device import write
 
@@ -108,7 +109,7 @@ def test_evidence_is_listed_and_deleted(cli: Cli, conf: Path, parent: str, sourc
             store.taint(disk)
             write(disk.path, 0)
             swap(store)
-            store.discard_retired("pc1", deadline=Deadline(60))
+            store.discard_retired("pc1", deadline=Deadline(HANG))
         first, second = parsed(cli("evidence", "list", "--json"))
         assert (first["name"], first["host"], first["generation"]) == ("pc1-g1", "pc1", 1)
         assert first["device"] == f"/dev/zvol/{parent}/zfsiscsi/evidence/pc1-g1"

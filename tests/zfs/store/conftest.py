@@ -12,6 +12,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_layout import LAST
 from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
 from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
 from tests.disk.content import make_raw, seal
+from tests.waiting import HANG
 from tests.zfs.device import device_of
 from tests.zfs.zfs import empty, get, zfs
 
@@ -25,7 +26,7 @@ def ready(pool: str) -> str:
     """Return a place that is made ready once: that takes longer than most tests."""
     place = f"{pool}/store"
     zfs("create", place)
-    Setup(ZfsStore(place).layout, ZfsStore(place).zfs).init(take=False, deadline=Deadline(60))
+    Setup(ZfsStore(place).layout, ZfsStore(place).zfs).init(take=False, deadline=Deadline(HANG))
     return place
 
 
@@ -77,7 +78,7 @@ def golden(ready: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes,
     store.close()
     dataset = store.layout.image("win10", 1)
     argv = ["zfs", "send", "-p", "-h", f"{dataset}@sealed"]
-    stream = subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout
+    stream = subprocess.run(argv, capture_output=True, check=True, timeout=HANG).stdout
     last = get(dataset.rpartition("/")[0], LAST)
     empty(store.layout.parent)
     return source.read_bytes(), stream, last
@@ -90,7 +91,7 @@ def win10(golden: tuple[bytes, bytes, str], place: str) -> bytes:
     store = ZfsStore(place)
     dataset = store.layout.image("win10", 1)
     folder = dataset.rpartition("/")[0]
-    store.zfs.create_folder(folder, {LAST: last}, deadline=Deadline(20))
-    subprocess.run(["zfs", "receive", dataset], input=stream, check=True, timeout=60)
+    store.zfs.create_folder(folder, {LAST: last}, deadline=Deadline(HANG))
+    subprocess.run(["zfs", "receive", dataset], input=stream, check=True, timeout=HANG)
     device_of(dataset)
     return content

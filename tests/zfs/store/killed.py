@@ -25,6 +25,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
 from cuckoo_zfsiscsi.errors import DiskError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import make_raw, prove, seal, spare, swap
+from tests.waiting import HANG
 from tests.zfs.device import device_of, read, write
 from tests.zfs.zfs import get, holds, names
 
@@ -71,20 +72,20 @@ class Scene:
                 self._assert_unproven(disk)
             elif disk.role == "spare":
                 prove(store, disk)
-        store.discard_retired("pc1", deadline=Deadline(60))
+        store.discard_retired("pc1", deadline=Deadline(HANG))
         disk = swap(store, image="win10@1")
         assert disk.generation > self.last
         self.last = disk.generation
         prove(store, disk)
         assert read(disk.path) == self.source.read_bytes()
-        store.discard_retired("pc1", deadline=Deadline(60))
+        store.discard_retired("pc1", deadline=Deadline(HANG))
         (left,) = names(layout.host("pc1"), "volume")
         assert holds(f"{layout.host('pc1')}/{left}@base") == ["zfsiscsi"]
         self._check_evidence()
         self._check_images()
 
     def _check_evidence(self) -> None:
-        for one in self.store.evidence.all(deadline=Deadline(20)):
+        for one in self.store.evidence.all(deadline=Deadline(HANG)):
             assert get(one.dataset, "zfsiscsi:role") == "evidence"
             assert get(one.dataset, "readonly") == "on"
             assert holds(f"{one.dataset}@evidence") == ["zfsiscsi"]
@@ -113,7 +114,7 @@ def _nothing(_store: ZfsStore, _scene: Scene) -> None:
 
 
 def _import(store: ZfsStore, scene: Scene) -> None:
-    store.import_image("win10", scene.source, deadline=Deadline(60), progress=silent)
+    store.import_image("win10", scene.source, deadline=Deadline(HANG), progress=silent)
 
 
 def _newest(store: ZfsStore) -> str:
@@ -121,7 +122,7 @@ def _newest(store: ZfsStore) -> str:
 
 
 def _seal(store: ZfsStore, _scene: Scene) -> None:
-    store.seal(_newest(store), deadline=Deadline(60), progress=silent)
+    store.seal(_newest(store), deadline=Deadline(HANG), progress=silent)
 
 
 def _import_and_seal(store: ZfsStore, scene: Scene) -> None:
@@ -134,7 +135,7 @@ def _delete(store: ZfsStore, _scene: Scene) -> None:
 
 
 def _edit(store: ZfsStore, _scene: Scene) -> None:
-    store.edit_image("pc1", "win10", deadline=Deadline(60))
+    store.edit_image("pc1", "win10", deadline=Deadline(HANG))
 
 
 def _make_spare(store: ZfsStore, _scene: Scene) -> None:
@@ -151,14 +152,14 @@ def _swap(store: ZfsStore, _scene: Scene) -> None:
 
 
 def _rollback(store: ZfsStore, _scene: Scene) -> None:
-    disk = store.rollback("pc1", "win10@1", deadline=Deadline(60))
+    disk = store.rollback("pc1", "win10@1", deadline=Deadline(HANG))
     prove(store, disk)
     store.taint(disk)
     write(disk.path, 16384, DIRT)
 
 
 def _discard(store: ZfsStore, _scene: Scene) -> None:
-    store.discard_retired("pc1", deadline=Deadline(60))
+    store.discard_retired("pc1", deadline=Deadline(HANG))
 
 
 Act = Callable[[ZfsStore, Scene], None]

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import make_raw, prove, seal, spare, swap
+from tests.waiting import HANG
 from tests.zfs.device import discard, read, write
 from tests.zfs.store.conftest import SIZE, Make
 from tests.zfs.zfs import destroy, get, holds, names, zfs
@@ -65,16 +67,16 @@ def test_what_is_there(make: Make) -> None:
     store.open()
     spare(store)
     assert (store.spares("pc1"), store.spares("pc2")) == (2, 0)
-    found = store.space(deadline=Deadline(10))
+    found = store.space(deadline=Deadline(HANG))
     assert 0 < found.free < found.total
-    assert store.kept(deadline=Deadline(10)) == []
+    assert store.kept(deadline=Deadline(HANG)) == []
     disk = swap(store)
     store.taint(disk)
     write(disk.path, 0)
     swap(store)
     assert store.spares("pc1") == 0
-    store.discard_retired("pc1", deadline=Deadline(60))
-    assert [one.name for one in store.kept(deadline=Deadline(10))] == ["pc1-g1"]
+    store.discard_retired("pc1", deadline=Deadline(HANG))
+    assert [one.name for one in store.kept(deadline=Deadline(HANG))] == ["pc1-g1"]
 
 
 @pytest.mark.usefixtures("win10")
@@ -82,8 +84,8 @@ def test_swap_makes_a_spare_when_there_is_none_and_retires_the_old(store: ZfsSto
     assert [swap(store).generation for _ in range(3)] == [1, 2, 3]
     with pytest.raises(UnprovenDiskError, match="not this host's current or spare"):
         prove(store, Disk("pc1", 2, "win10@1", Path("/dev/zd0"), "current"))
-    assert store.discard_retired("pc1", deadline=Deadline(60)) == 2
-    assert store.discard_retired("pc1", deadline=Deadline(60)) == 0
+    assert store.discard_retired("pc1", deadline=Deadline(HANG)) == 2
+    assert store.discard_retired("pc1", deadline=Deadline(HANG)) == 0
     assert below(store, "disks") == {"pc1/g3", "pc1/g3@base"}
 
 
@@ -91,7 +93,7 @@ def test_swap_makes_a_spare_when_there_is_none_and_retires_the_old(store: ZfsSto
 def test_numbers_are_never_used_again(store: ZfsStore, make: Make) -> None:
     swap(store)
     swap(store)
-    store.discard_retired("pc1", deadline=Deadline(60))
+    store.discard_retired("pc1", deadline=Deadline(HANG))
     store.close()
     again = make()
     again.open()
@@ -111,7 +113,7 @@ def test_another_image_makes_another_spare(store: ZfsStore, win10: bytes, tmp_pa
         prove(store, old)
     assert read(swap(store).path) == newer.read_bytes()
     assert read(swap(store, image="win10@1").path) == win10
-    assert store.discard_retired("pc1", deadline=Deadline(60)) == 2
+    assert store.discard_retired("pc1", deadline=Deadline(HANG)) == 2
 
 
 # What is written is never proven clean.
@@ -224,7 +226,7 @@ def test_a_spare_that_was_destroyed_by_hand(store: ZfsStore) -> None:
     with pytest.raises(UnprovenDiskError, match=r"zd\d+: No such file|is gone"):
         prove(store, disk)
     assert swap(store).generation == 3
-    store.discard_retired("pc1", deadline=Deadline(60))
+    store.discard_retired("pc1", deadline=Deadline(HANG))
     assert below(store, "disks") == {"pc1/g3", "pc1/g3@base"}
 
 
@@ -319,7 +321,7 @@ def test_a_swap_changes_nothing_in_the_pool(
     store: ZfsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spare(store)
-    store._host("pc1").flush(Deadline(20))
+    store._host("pc1").flush(Deadline(HANG))
 
     def fail(*_arguments: object, **_more: object) -> None:
         raise AssertionError
@@ -351,7 +353,7 @@ def test_a_missing_version_changes_nothing(store: ZfsStore) -> None:
     with pytest.raises(ImageError, match="no image win10@7"):
         swap(store, image="win10@7")
     with pytest.raises(ImageError, match="no image win10@7"):
-        store.rollback("pc1", "win10@7", deadline=Deadline(60))
+        store.rollback("pc1", "win10@7", deadline=Deadline(HANG))
     assert store.disks("pc1") == [disk, ready]
 
 
@@ -472,7 +474,7 @@ def test_a_swap_does_not_wait_for_work_in_the_background(
 
     def slow(zfs: Zfs, *, deadline: Deadline) -> None:
         begun.set()
-        go_on.wait(30)
+        go_on.wait(HANG)
         real(zfs, deadline=deadline)
 
     monkeypatch.setattr(Zfs, "sync", slow)
@@ -482,7 +484,7 @@ def test_a_swap_does_not_wait_for_work_in_the_background(
     )
     thread = threading.Thread(target=spare, args=(store,))
     thread.start()
-    assert begun.wait(30)
+    assert begun.wait(HANG)
     assert swap(store, "pc2").generation == 1
     assert swap(store).generation == 1  # the ready one, while the next is made
     with pytest.raises(DeadlineExceededError, match="another operation on the disks of pc1"):
@@ -506,7 +508,8 @@ def test_zfs_that_does_not_answer_is_given_up(
     disk = swap(store)
     store._host("pc1").find(1).proven = None
     go_on = threading.Event()
-    monkeypatch.setattr(libzfs_core, "lzc_channel_program_nosync", lambda *_, **__: go_on.wait(30))
+    hang = partial(go_on.wait, HANG)
+    monkeypatch.setattr(libzfs_core, "lzc_channel_program_nosync", lambda *_, **__: hang())
     with pytest.raises(DeadlineExceededError, match="proving generation 1 of pc1 took longer"):
         store.prove(disk, deadline=Deadline(0.5))
     with pytest.raises(DeadlineExceededError):
@@ -528,4 +531,5 @@ def test_a_spare_that_fails_leaves_nothing_and_its_number_is_gone(
         spare(store)
     assert below(store, "disks") == set()
     monkeypatch.undo()
-    assert store.make_spare("pc1", "win10", deadline=Deadline(60), progress=silent).generation == 2
+    made = store.make_spare("pc1", "win10", deadline=Deadline(HANG), progress=silent)
+    assert made.generation == 2

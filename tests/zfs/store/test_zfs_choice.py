@@ -13,18 +13,19 @@ from cuckoo_zfsiscsi.disk.store.zfs_disks import Clone
 from cuckoo_zfsiscsi.errors import ImageError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import seal, spare
+from tests.waiting import HANG
 from tests.zfs.device import write
 from tests.zfs.zfs import zfs
 
 
 def chosen(store: ZfsStore, image: str, *clones: Clone) -> Choice:
-    return look(store.layout, store.zfs, image, clones, Deadline(60))()
+    return look(store.layout, store.zfs, image, clones, Deadline(HANG))()
 
 
 def resolved(store: ZfsStore, image: str) -> tuple[str, int]:
     """Do as the catalogue, which reads everything."""
     name, version = zfs_catalogue.parse(image)
-    folder, _ = zfs_catalogue.look(store.layout, store.zfs, name, [], Deadline(60))
+    folder, _ = zfs_catalogue.look(store.layout, store.zfs, name, [], Deadline(HANG))
     try:
         golden = folder.resolve(version)
     except ImageError:
@@ -43,7 +44,7 @@ def test_it_is_what_the_catalogue_says(store: ZfsStore, source: Path) -> None:
     assert agreed() == [""] * 6
     seal(store, "win10", source)
     seal(store, "win10", source)
-    store.import_image("win10", source, deadline=Deadline(60), progress=silent)
+    store.import_image("win10", source, deadline=Deadline(HANG), progress=silent)
     assert agreed() == ["win10@2", "win10@1", "win10@2", "", "", ""]
     store.rollback_image("win10@1")
     assert agreed() == ["win10@1", "win10@1", "win10@2", "", "", ""]
@@ -55,7 +56,7 @@ def test_it_is_what_the_catalogue_says(store: ZfsStore, source: Path) -> None:
 def test_a_spare_is_untouched_until_something_was_done_to_it(store: ZfsStore) -> None:
     def written(clone: Clone) -> None:
         write(clone.path, 0)
-        store.zfs.sync(deadline=Deadline(60))
+        store.zfs.sync(deadline=Deadline(HANG))
 
     def released(clone: Clone) -> None:
         zfs("release", "zfsiscsi", clone.snapshot)

@@ -14,6 +14,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
 from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
 from cuckoo_zfsiscsi.errors import DiskError, ImageError, StoreFullError
 from tests.disk.content import make_raw, seal, spare, swap
+from tests.waiting import HANG
 from tests.zfs.device import MIB, claimed, device_of, read, write
 from tests.zfs.store.conftest import SIZE, Make
 from tests.zfs.zfs import get, holds, names, zfs
@@ -37,11 +38,11 @@ def infect(store: ZfsStore, host: str = "pc1", size: int = MIB) -> Disk:
 
 
 def discard(store: ZfsStore, host: str = "pc1") -> int:
-    return store.discard_retired(host, deadline=Deadline(90))
+    return store.discard_retired(host, deadline=Deadline(HANG))
 
 
 def kept(store: ZfsStore) -> list[str]:
-    return [one.name for one in store.evidence.all(deadline=Deadline(20))]
+    return [one.name for one in store.evidence.all(deadline=Deadline(HANG))]
 
 
 def test_a_dirty_disk_is_kept_and_a_clean_one_is_not(keeper: ZfsStore) -> None:
@@ -50,7 +51,7 @@ def test_a_dirty_disk_is_kept_and_a_clean_one_is_not(keeper: ZfsStore) -> None:
     swap(keeper)  # the one before was not written
     begin = time.time()
     assert discard(keeper) == 1
-    (one,) = keeper.evidence.all(deadline=Deadline(20))
+    (one,) = keeper.evidence.all(deadline=Deadline(HANG))
     assert (one.name, one.host, one.generation, one.image) == ("pc1-g1", "pc1", 1, "win10@1")
     assert begin - 2 < one.kept < time.time() + 1
     assert MIB <= one.changed < 1.2 * MIB
@@ -87,7 +88,7 @@ def test_an_image_stays_while_there_is_evidence_of_it(keeper: ZfsStore, tmp_path
         keeper.delete_image("win10@1")
     assert caught.value.fix == "zfsiscsi evidence delete pc1-g1"
     one = keeper.evidence.find("pc1-g1", deadline=Deadline(9))
-    keeper.evidence.drop(one, deadline=Deadline(60))
+    keeper.evidence.drop(one, deadline=Deadline(HANG))
     keeper.delete_image("win10@1")
     with pytest.raises(DiskError, match="there is no evidence pc1-g1"):
         keeper.evidence.find("pc1-g1", deadline=Deadline(9))
@@ -119,7 +120,7 @@ def test_evidence_whose_device_is_in_use_is_kept_a_little_longer(keeper: ZfsStor
     with claimed(device_of(one.dataset)), pytest.raises(DiskError, match="is in use"):
         keeper.evidence.drop(one, deadline=Deadline(8))
     assert holds(f"{one.dataset}@evidence") == ["zfsiscsi"]
-    keeper.evidence.tidy(deadline=Deadline(60))
+    keeper.evidence.tidy(deadline=Deadline(HANG))
     assert kept(keeper) == []
 
 
@@ -174,7 +175,7 @@ def test_evidence_is_dropped_for_room_and_then_no_disk_is_made(
 ) -> None:
     rules = Rules({"pc1": HostRules(evidence=5), "pc2": HostRules(evidence=5)}, pool_free=30)
     store = ZfsStore(small_pool, rules)
-    Setup(store.layout, store.zfs).init(take=False, deadline=Deadline(60))
+    Setup(store.layout, store.zfs).init(take=False, deadline=Deadline(HANG))
     seal(store, "win10", make_raw(tmp_path / "source", 64 * MIB))
     store.open()
     try:
@@ -199,7 +200,7 @@ def test_evidence_is_dropped_for_room_and_then_no_disk_is_made(
 
 def use_up(store: ZfsStore, disk: Disk, leave: int) -> None:
     """Fill a disk until so many percent of its pool are free."""
-    space = store.space(deadline=Deadline(20))
+    space = store.space(deadline=Deadline(HANG))
     much = (space.free - space.total * leave // 100) // MIB * MIB
     write(disk.path, 0, os.urandom(much))
-    store.zfs.sync(deadline=Deadline(60))
+    store.zfs.sync(deadline=Deadline(HANG))

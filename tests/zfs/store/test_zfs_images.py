@@ -16,6 +16,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_rules import Rules
 from cuckoo_zfsiscsi.errors import CancelledError, DiskError, ImageError, StoreFullError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import make_raw, prove, seal, spare, swap
+from tests.waiting import HANG
 from tests.zfs.device import claimed, device_of, read, write
 from tests.zfs.store.conftest import SIZE, Make
 from tests.zfs.zfs import get, holds, names, zfs
@@ -26,15 +27,15 @@ def below(store: ZfsStore, name: str) -> set[str]:
 
 
 def add(store: ZfsStore, source: Path, name: str = "win10") -> str:
-    return store.import_image(name, source, deadline=Deadline(60), progress=silent).ref
+    return store.import_image(name, source, deadline=Deadline(HANG), progress=silent).ref
 
 
 def edit(store: ZfsStore, host: str = "pc1", name: str = "win10") -> str:
-    return store.edit_image(host, name, deadline=Deadline(60)).image
+    return store.edit_image(host, name, deadline=Deadline(HANG)).image
 
 
 def do_seal(store: ZfsStore, ref: str) -> str:
-    return store.seal(ref, deadline=Deadline(60), progress=silent).ref
+    return store.seal(ref, deadline=Deadline(HANG), progress=silent).ref
 
 
 def device(store: ZfsStore, dataset: str) -> Path:
@@ -53,13 +54,13 @@ def test_what_is_imported_is_what_the_file_holds(
     subprocess.run(argv, check=True)
     told: list[tuple[int, int]] = []
     image = store.import_image(
-        "win10", file, deadline=Deadline(60), progress=lambda *at: told.append(at)
+        "win10", file, deadline=Deadline(HANG), progress=lambda *at: told.append(at)
     )
     assert (image.ref, image.size, image.sealed, image.digest) == ("win10@1", SIZE, False, "")
     assert told[-1] == (SIZE, SIZE)
     with pytest.raises(ImageError, match="win10 is not sealed"):
         store.find_image("win10")
-    sealed = store.seal("win10", deadline=Deadline(60), progress=silent)
+    sealed = store.seal("win10", deadline=Deadline(HANG), progress=silent)
     assert sealed.sealed
     assert sealed.digest == f"{int(get(store.layout.image('win10', 1) + '@sealed', 'guid')):016x}"
     assert store.find_image("win10") == store.find_image("win10@1") == sealed
@@ -95,7 +96,7 @@ def test_versions_are_never_used_again(store: ZfsStore, source: Path, make: Make
 @pytest.mark.usefixtures("win10")
 def test_sealed_is_for_good(store: ZfsStore) -> None:
     before = store.find_image("win10")
-    assert store.seal("win10@1", deadline=Deadline(60), progress=silent) == before
+    assert store.seal("win10@1", deadline=Deadline(HANG), progress=silent) == before
     with pytest.raises(OSError, match=r"Read-only|not permitted"):
         write(device(store, "images/win10/1"), 0)
 
@@ -165,13 +166,13 @@ def test_a_half_made_import_is_removed_and_one_that_goes_on_is_not(
 
     def slow(*arguments: object, **more: object) -> None:
         begun.set()
-        go_on.wait(60)
+        go_on.wait(HANG)
         convert(*arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(zfs_images, "convert", slow)
     thread = threading.Thread(target=add, args=(store, source))
     thread.start()
-    assert begun.wait(60)
+    assert begun.wait(HANG)
     monkeypatch.undo()
     assert len(below(store, "imports")) == 1
     assert add(make(), source, "other") == "other@1"
@@ -186,7 +187,7 @@ def test_an_image_that_does_not_fit(small_pool: str, tmp_path: Path) -> None:
     from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
 
     store = ZfsStore(small_pool, Rules(pool_free=1))
-    Setup(store.layout, store.zfs).init(take=False, deadline=Deadline(60))
+    Setup(store.layout, store.zfs).init(take=False, deadline=Deadline(HANG))
     source = tmp_path / "source"
     with source.open("wb") as file:
         for _ in range(160):
@@ -209,7 +210,7 @@ def test_a_pool_that_runs_full_while_importing(
     from cuckoo_zfsiscsi.disk.store.zfs_space import Room
 
     store = ZfsStore(small_pool, Rules(pool_free=1))
-    Setup(store.layout, store.zfs).init(take=False, deadline=Deadline(60))
+    Setup(store.layout, store.zfs).init(take=False, deadline=Deadline(HANG))
     monkeypatch.setattr(Room, "make", lambda *_, **__: None)
     source = tmp_path / "source"
     with source.open("wb") as file:
@@ -237,7 +238,7 @@ def test_users_are_hosts_that_have_a_disk_of_it(store: ZfsStore, source: Path) -
     spare(store, "pc2")
     assert store.users("win10@1") == ["pc1", "pc2"]  # retired ones count
     for host in ("pc1", "pc2"):
-        store.discard_retired(host, deadline=Deadline(60))
+        store.discard_retired(host, deadline=Deadline(HANG))
     assert store.users("win10@1") == []
     assert store.users("win10@2") == ["pc1", "pc2"]
     store.delete_image("win10@1")
@@ -286,14 +287,14 @@ def test_a_name_can_stand_for_an_earlier_version(store: ZfsStore, source: Path) 
 
 
 def test_a_draft_is_changed_and_becomes_the_next_version(store: ZfsStore, win10: bytes) -> None:
-    draft = store.edit_image("pc1", "win10", deadline=Deadline(60))
+    draft = store.edit_image("pc1", "win10", deadline=Deadline(HANG))
     assert (draft.host, draft.image, draft.role) == ("pc1", "win10@2", "draft")
     assert store.disks("pc1") == [draft]
     assert store.users("win10@2") == ["pc1"]
     assert store.find_image("win10").version == 1
     assert read(draft.path) == win10
     write(draft.path, 0)
-    assert store.edit_image("pc1", "win10", deadline=Deadline(60)) == draft
+    assert store.edit_image("pc1", "win10", deadline=Deadline(HANG)) == draft
     with pytest.raises(ImageError, match="win10@2 is being edited by pc1") as caught:
         edit(store, "pc2")
     assert "zfsiscsi image seal win10@2" in caught.value.fix
@@ -310,7 +311,7 @@ def test_a_draft_is_changed_and_becomes_the_next_version(store: ZfsStore, win10:
     prove(store, disk)
     assert read(swap(store, image="win10@1").path) == win10
     swap(store)
-    store.discard_retired("pc1", deadline=Deadline(60))
+    store.discard_retired("pc1", deadline=Deadline(HANG))
     with pytest.raises(ImageError, match="is what was edited to make win10@2"):
         store.delete_image("win10@1")
 
@@ -318,7 +319,7 @@ def test_a_draft_is_changed_and_becomes_the_next_version(store: ZfsStore, win10:
 @pytest.mark.usefixtures("win10")
 def test_drafts_have_numbers_of_their_own(store: ZfsStore, make: Make) -> None:
     swap(store)
-    draft = store.edit_image("pc1", "win10", deadline=Deadline(60))
+    draft = store.edit_image("pc1", "win10", deadline=Deadline(HANG))
     assert draft.generation == 2
     store.close()
     again = make()
@@ -355,7 +356,7 @@ def test_a_draft_can_be_given_up_once_its_host_let_go_of_it(
 def test_a_draft_begins_with_what_the_name_stands_for(store: ZfsStore, tmp_path: Path) -> None:
     seal(store, "win10", make_raw(tmp_path / "newer", SIZE))
     store.rollback_image("win10@1")
-    draft = store.edit_image("pc1", "win10", deadline=Deadline(60))
+    draft = store.edit_image("pc1", "win10", deadline=Deadline(HANG))
     assert get(store.layout.image("win10", 3), "origin").endswith("win10/1@sealed")
     assert draft.image == "win10@3"
 

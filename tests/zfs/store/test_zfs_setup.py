@@ -7,6 +7,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
 from cuckoo_zfsiscsi.disk.store.zfs_layout import Layout
 from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
 from cuckoo_zfsiscsi.errors import DiskError
+from tests.waiting import HANG
 from tests.zfs.zfs import get, names, zfs
 
 FOLDERS = {"images", "imports", "disks", "evidence"}
@@ -14,7 +15,7 @@ FOLDERS = {"images", "imports", "disks", "evidence"}
 
 def init(place: str, *, take: bool = False) -> bool:
     layout = Layout(place)
-    return Setup(layout, Zfs(layout.pool)).init(take=take, deadline=Deadline(60))
+    return Setup(layout, Zfs(layout.pool)).init(take=take, deadline=Deadline(HANG))
 
 
 def test_makes_the_datasets_once(parent: str) -> None:
@@ -51,7 +52,7 @@ def test_what_it_did_not_make_is_left_alone(parent: str) -> None:
     assert get(f"{parent}/zfsiscsi", "compression") == "off"
     assert names(parent) == {"zfsiscsi"}
     with pytest.raises(DiskError, match="was not made by"):
-        Setup(Layout(parent), Zfs(Layout(parent).pool)).owner(deadline=Deadline(20))
+        Setup(Layout(parent), Zfs(Layout(parent).pool)).owner(deadline=Deadline(HANG))
 
 
 def test_says_how_to_make_a_pool_or_dataset(parent: str) -> None:
@@ -69,6 +70,6 @@ def test_takes_over_only_when_told_to(parent: str) -> None:
     layout = Layout(parent)
     setup = Setup(layout, Zfs(layout.pool))
     init(parent)
-    assert setup.owner(deadline=Deadline(20)) == "abc elsewhere"
+    assert setup.owner(deadline=Deadline(HANG)) == "abc elsewhere"
     init(parent, take=True)
-    assert setup.owner(deadline=Deadline(20)) == ""
+    assert setup.owner(deadline=Deadline(HANG)) == ""

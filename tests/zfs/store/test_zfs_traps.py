@@ -15,13 +15,14 @@ from cuckoo_zfsiscsi.disk.store.zfs_device import count_writes, sample
 from cuckoo_zfsiscsi.disk.store.zfs_error import ZfsError
 from cuckoo_zfsiscsi.errors import DiskError, ImageError, UnprovenDiskError
 from tests.disk.content import prove, seal, spare, swap
+from tests.waiting import HANG
 from tests.zfs.device import MIB, claimed, read, write
 from tests.zfs.store.conftest import SIZE, Make
 from tests.zfs.zfs import get, holds, names, zfs
 
 
 def rollback(store: ZfsStore, image: str = "win10") -> int:
-    return store.rollback("pc1", image, deadline=Deadline(60)).generation
+    return store.rollback("pc1", image, deadline=Deadline(HANG)).generation
 
 
 def dirty(store: ZfsStore) -> Path:
@@ -136,7 +137,7 @@ def test_an_exported_disk_keeps_its_snapshots_when_it_is_not_destroyed(store: Zf
             store.discard_retired("pc1", deadline=Deadline(8))
         snapshot = f"{store.layout.disk('pc1', 1)}@base"
         assert holds(snapshot) == ["zfsiscsi"]
-    assert store.discard_retired("pc1", deadline=Deadline(60)) == 1
+    assert store.discard_retired("pc1", deadline=Deadline(HANG)) == 1
 
 
 @pytest.mark.usefixtures("win10")
@@ -155,7 +156,7 @@ def test_a_look_at_the_device_only_delays_its_end(store: ZfsStore) -> None:
     handle = os.open(swap(store).path, os.O_RDONLY)
     swap(store)
     threading.Timer(2, os.close, [handle]).start()
-    assert store.discard_retired("pc1", deadline=Deadline(60)) == 1
+    assert store.discard_retired("pc1", deadline=Deadline(HANG)) == 1
 
 
 @pytest.mark.usefixtures("win10")
@@ -165,7 +166,7 @@ def test_a_device_that_stays_open_is_an_error_with_a_name(store: ZfsStore) -> No
         with pytest.raises(DiskError, match="is busy: a process has its device open") as caught:
             store.discard_retired("pc1", deadline=Deadline(40))
     assert "fuser" in caught.value.fix
-    assert store.discard_retired("pc1", deadline=Deadline(60)) == 1
+    assert store.discard_retired("pc1", deadline=Deadline(HANG)) == 1
 
 
 @pytest.mark.usefixtures("win10")
@@ -179,7 +180,7 @@ def test_what_someone_else_holds_is_not_dropped(store: ZfsStore, what: str) -> N
         zfs("clone", snapshot, f"{store.layout.place}/mine")
     swap(store)
     with pytest.raises(DiskError, match=r"held by someone else: lawyer|has clones: .*/mine"):
-        store.discard_retired("pc1", deadline=Deadline(60))
+        store.discard_retired("pc1", deadline=Deadline(HANG))
     assert "zfsiscsi" in holds(snapshot)
     prove(store, swap(store))
     if what == "clone":
@@ -216,7 +217,7 @@ def test_the_server_does_not_look_at_the_partitions_of_guests(store: ZfsStore) -
 @pytest.mark.usefixtures("win10")
 def test_what_a_fresh_clone_counts_as_written_is_before_its_base(store: ZfsStore) -> None:
     spare(store)
-    store.zfs.sync(deadline=Deadline(20))
+    store.zfs.sync(deadline=Deadline(HANG))
     assert get(store.layout.disk("pc1", 1), "written@base") == "0"
 
 
@@ -227,7 +228,7 @@ def test_the_kernel_counts_a_write_before_zfs_does(store: ZfsStore) -> None:
     before = count_writes(disk.path)
     write(disk.path, 0, os.urandom(4096))
     assert count_writes(disk.path) != before
-    store.zfs.sync(deadline=Deadline(20))
+    store.zfs.sync(deadline=Deadline(HANG))
     assert int(get(dataset, "written@base")) > 0
 
 
@@ -235,17 +236,17 @@ def test_the_kernel_counts_a_write_before_zfs_does(store: ZfsStore) -> None:
 def test_a_program_is_given_its_parameters(store: ZfsStore) -> None:
     # A dictionary in place of a list: it runs, and is given nothing
     program = 'local argv = ...; return argv["argv"][2]'
-    assert store.zfs.read(program, ["a", "b"], deadline=Deadline(20)) == "b"
+    assert store.zfs.read(program, ["a", "b"], deadline=Deadline(HANG)) == "b"
 
 
 def test_errors_of_zfs_are_ours(store: ZfsStore) -> None:
     with pytest.raises(ZfsError, match="No such file") as caught:
         store.zfs.clone(f"{store.layout.disks}/x", f"{store.layout.disks}@no", {},
-                        deadline=Deadline(20))  # fmt: skip
+                        deadline=Deadline(HANG))  # fmt: skip
     assert caught.value.number == 2
     with pytest.raises(DiskError, match="zfs get nothing"):
-        store.zfs.command("zfs", "get", "nothing", "nowhere", deadline=Deadline(20))
+        store.zfs.command("zfs", "get", "nothing", "nowhere", deadline=Deadline(HANG))
     with pytest.raises(DiskError, match="nozfs is not installed"):
-        store.zfs.command("nozfs", deadline=Deadline(20))
+        store.zfs.command("nozfs", deadline=Deadline(HANG))
     with pytest.raises(DiskError, match="is the pool imported"):
-        Zfs("nopool").read("return 0", ["x"], deadline=Deadline(20))
+        Zfs("nopool").read("return 0", ["x"], deadline=Deadline(HANG))

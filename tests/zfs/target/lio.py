@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -15,12 +14,12 @@ from cuckoo_zfsiscsi.disk.target import Credentials, Export
 from cuckoo_zfsiscsi.disk.target.identity import Identity
 from cuckoo_zfsiscsi.disk.target.lio import LioTarget
 from cuckoo_zfsiscsi.disk.target.lio_kernel import CORE, ISCSI, entries
+from tests.waiting import HANG, wait
 from tests.zfs.device import device_of, read, write
 from tests.zfs.zfs import zfs
 
 IQN = "iqn.2017-10.test.lio"
 SECRET = "aB3456789012345"
-SECONDS = 30.0
 
 
 class Volumes:
@@ -76,7 +75,7 @@ def make_target(
 
 @contextmanager
 def opened(target: LioTarget) -> Iterator[LioTarget]:
-    target.open(deadline=Deadline(SECONDS))
+    target.open(deadline=Deadline(HANG))
     try:
         yield target
     finally:
@@ -87,27 +86,28 @@ def opened(target: LioTarget) -> Iterator[LioTarget]:
 def export(target: LioTarget, disk: Disk, number: int = 0) -> Export:
     user = f"{disk.host}.g{disk.generation}"
     who = Credentials(target.initiator(disk), user, f"{SECRET}{number}")
-    return target.export(disk, who, deadline=Deadline(SECONDS))
+    return target.export(disk, who, deadline=Deadline(HANG))
 
 
 def fence(target: LioTarget, host: str = "pc1") -> None:
-    target.fence(host, deadline=Deadline(SECONDS))
+    target.fence(host, deadline=Deadline(HANG))
 
 
 def wait_for_logout(target: LioTarget, host: str = "pc1") -> None:
     """Wait until nobody is logged in: the answer to a logout comes before its end."""
-    end = time.monotonic() + SECONDS
-    while target.sessions(host):
-        assert time.monotonic() < end, "the session does not end"
-        time.sleep(0.02)
+    wait(
+        lambda: not target.sessions(host),
+        what="never: the session's end",
+        seen=lambda: target.sessions(host),
+    )
 
 
 def prepare(target: LioTarget, disk: Disk) -> None:
-    target.prepare(disk, deadline=Deadline(SECONDS))
+    target.prepare(disk, deadline=Deadline(HANG))
 
 
 def release(target: LioTarget, *keep: Disk, host: str = "pc1") -> None:
-    target.release(host, keep, deadline=Deadline(SECONDS))
+    target.release(host, keep, deadline=Deadline(HANG))
 
 
 def group(host: str = "pc1", iqn: str = IQN) -> Path:

@@ -17,6 +17,7 @@ from cuckoo_zfsiscsi.disk.target.lio import LioTarget
 from cuckoo_zfsiscsi.disk.target.lio_kernel import entries
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, TargetError
 from tests.iscsi import Initiator, LoginError, raw
+from tests.waiting import HANG
 from tests.zfs.target.lio import (
     IQN,
     SECRET,
@@ -201,7 +202,7 @@ def test_fence_drops_a_session_that_writes_all_the_time(
         fence(target)
         content = first_block(disk)
         writer.stdout.read()
-        writer.wait(20)
+        writer.wait(HANG)
     assert first_block(disk) == content
 
 
@@ -258,7 +259,7 @@ def test_several_hosts_at_once(target: LioTarget, make_disk: MakeDisk) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(100)
+        thread.join(HANG)
     assert failed == []
 
 
