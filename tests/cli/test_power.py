@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,7 +180,7 @@ def test_wrong_password(bmc: Bmc, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_unreachable(bmc: Bmc, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bmc.stop()
     assert run(["--conf", conf(tmp_path, bmc, timeout=3), "power", "pc1", "status"]) == 1
-    assert "the BMC does not answer" in capsys.readouterr().err
+    assert re.search(r"the BMC does not answer|: no answer", capsys.readouterr().err)
 
 
 def test_says_off_and_stays_on(
@@ -187,7 +188,7 @@ def test_says_off_and_stays_on(
 ) -> None:
     bmc.power = "1"
     bmc.fault("stays_on")
-    assert run(["--conf", conf(tmp_path, bmc, timeout=4), "power", "pc1", "off"]) == 1
+    assert run(["--conf", conf(tmp_path, bmc, timeout=8), "power", "pc1", "off"]) == 1
     assert "says it switched off but is still on" in capsys.readouterr().err
 
 
@@ -215,7 +216,7 @@ def test_test_of_a_device_that_lies(
 ) -> None:
     bmc.power = "1"
     bmc.fault("stays_on")
-    assert run(["--conf", conf(tmp_path, bmc, timeout=4), "power", "pc1", "test"]) == 1
+    assert run(["--conf", conf(tmp_path, bmc, timeout=8), "power", "pc1", "test"]) == 1
     assert "says it switched off but is still on" in capsys.readouterr().err
 
 

@@ -102,14 +102,17 @@ class Bmc:
         return sum(command.startswith(what) for _, command in self.commands())
 
     def url(self, *, user: str = "admin", **options: str) -> PowerUrl:
-        """Return its power URL, impatient and with the one cipher suite that it has."""
-        all_options = {"cipher": "3", "timeout": "1", "tries": "1", **options}
+        """Return its power URL, with the one cipher suite that it has.
+
+        It is as patient as a busy machine needs it, or as the options say.
+        """
+        all_options = {"cipher": "3", "timeout": "60", "tries": "1", **options}
         return PowerUrl("ipmi", "127.0.0.1", user, self.port, all_options)
 
     def driver(self, *, user: str = "admin", password: str | None = None, **options: str) -> Ipmi:
-        """Return a driver of it, as patient as a busy machine needs it, or as its options say."""
+        """Return a driver of it, as url() has it."""
         secret = SecretStr(self.password if password is None else password)
-        return connect(self.url(user=user, **{"timeout": "60", **options}), secret)
+        return connect(self.url(user=user, **options), secret)
 
     def start(self) -> None:
         """Switch the BMC itself on."""
