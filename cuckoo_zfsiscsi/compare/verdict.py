@@ -103,7 +103,7 @@ def machines_of(view: Json, report: Json) -> set[str]:
     """Return the labels of the machines that a task and its report say it ran on."""
     guest = _object(view.get("guest"))
     machine = _object(_object(report.get("info")).get("machine"))
-    seen = {guest.get("label") or guest.get("name"), machine.get("label") or machine.get("name")}
+    seen = [guest.get("label") or guest.get("name"), machine.get("label") or machine.get("name")]
     # The task's own field is what was asked for, unless there is nothing better
     return {str(one) for one in seen if one} or {str(view.get("machine") or "")} - {""}
 

@@ -71,6 +71,7 @@ def test_machines() -> None:
     assert machines_of({"guest": {"name": "pc2"}}, report) == {"pc1", "pc2"}
     assert machines_of({"guest": {}, "machine": "pc3"}, {}) == {"pc3"}
     assert machines_of({}, {"info": {"machine": ""}}) == set()
+    assert machines_of({}, {"info": {"machine": {"label": ["pc4"]}}}) == {"['pc4']"}
 
 
 ANYTHING: Any = st.recursive(

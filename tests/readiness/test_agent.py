@@ -141,7 +141,7 @@ def test_memory_that_a_length_claims_is_not_set_aside() -> None:
         assert probe("127.0.0.1", port, deadline=Deadline(HANG)).ok
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=300), st.booleans())
 def test_nothing_raises(noise: bytes, after_a_status: bool) -> None:
     text = b"HTTP/1.1 200 OK\r\n" + noise if after_a_status else noise
