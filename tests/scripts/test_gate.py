@@ -25,7 +25,9 @@ sys.exit(pytest.main(["--collect-only", "-qq", "-p", "no:xdist", *sys.argv[1:]],
 
 def test_the_cells_of_a_matrix() -> None:
     argv = [sys.executable, "-c", LIST, *FILES]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=True)
+    done = subprocess.run(
+        argv, cwd=ROOT, capture_output=True, text=True, timeout=2 * HANG, check=True
+    )
     items = [line.split() for line in done.stdout.splitlines() if line.startswith("item ")]
     said = subprocess.run(
         ["scripts/test", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
