@@ -53,9 +53,9 @@ class World:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def act(self, name: str, deadline: Deadline | None = None) -> None:
-        with self.lock:  # who finds it in the journal may change what comes before the next one
-            self.journal.append(name)
+        with self.lock:
             before = self.before.get(name)
+            self.journal.append(name)  # last: who finds it there may change what is before the next
         if before:
             before()
         if deadline is not None:
