@@ -36,7 +36,7 @@ class RecordedPower:
         try:
             return self._power.status(deadline=deadline)
         except ZfsIscsiError as error:
-            self._note(f"status: {error.what}", deadline.clock.monotonic() - begin, ok=False)
+            self._note(f"status: {error.what}", begin, deadline, ok=False)
             raise
 
     def _switch(self, state: PowerState, deadline: Deadline) -> Proof:
@@ -45,12 +45,11 @@ class RecordedPower:
         try:
             proof = switch(deadline=deadline)
         except ZfsIscsiError as error:
-            seconds = deadline.clock.monotonic() - begin
-            self._note(f"{state.value}: {error.what}", seconds, ok=False)
+            self._note(f"{state.value}: {error.what}", begin, deadline, ok=False)
             raise
-        seconds = deadline.clock.monotonic() - begin
-        self._note(f"{state.value}: {proof.why} ({proof.peer})", seconds, ok=True)
+        self._note(f"{state.value}: {proof.why} ({proof.peer})", begin, deadline, ok=True)
         return proof
 
-    def _note(self, what: str, seconds: float, *, ok: bool) -> None:
+    def _note(self, what: str, begin: float, deadline: Deadline, *, ok: bool) -> None:
+        seconds = deadline.clock.monotonic() - begin
         self._events.note(Event(self._label, "power", ok, what, seconds=seconds))

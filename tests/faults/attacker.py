@@ -20,7 +20,7 @@ SERVER = "10.99.0.1"
 IPXE = b"\x4d\4iPXE\xaf\0"
 """Its user class, and its own options."""
 HANG = 120
-"""Seconds: whoever has not answered by then never will. As in patience.py; nothing is imported
+"""Seconds: whoever has not answered by then never will. As in tests/waiting.py; nothing is imported
 here but Python's own, as this is started many times."""
 BROADCAST = 6 * b"\xff"
 

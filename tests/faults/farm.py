@@ -18,8 +18,8 @@ from cuckoo_zfsiscsi.lab.network import BRIDGE, FOLDER, SERVER, Network, host_ad
 from tests.faults import conf, patience
 from tests.faults.conf import PASSWORD
 from tests.faults.forked import Child, ForkServer
-from tests.faults.patience import HANG
 from tests.faults.small_lab import IMAGE_SIZE, PLAYED
+from tests.waiting import HANG, wait
 
 TIMEOUT = 15.0
 """Seconds for a power switch and for a boot: bench.faults has hosts that take longer."""
@@ -163,7 +163,7 @@ class Farm:
 
     def wait(self, true: Callable[[], object], what: str, seconds: float = HANG) -> None:
         """Wait until something is true."""
-        patience.wait(true, what, self.seen, seconds=seconds, pause=0.1)
+        wait(true, seconds, f"waited for {what}", self.seen, pause=0.1)
 
     def seen(self) -> str:
         """Tell what there is to see of the service."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from tests.faults.patience import HANG
+from tests.waiting import HANG
 
 ROOT = Path(__file__).parents[2]
 

@@ -27,8 +27,8 @@ from typing import Any
 
 SECTOR = 512
 HANG = 120
-"""Seconds for one answer of the server's. As in patience.py; nothing is imported here but Python's
-own, as this is started at each boot."""
+"""Seconds for one answer of the server's. As in tests/waiting.py; nothing is imported here but
+Python's own, as this is started at each boot."""
 NDR = bytes.fromhex("045d888aeb1cc9119fe808002b10486002000000")
 
 

@@ -25,7 +25,8 @@ from cuckoo_zfsiscsi.lab.network import BRIDGE, FOLDER, SERVER, Network, host_ad
 from tests.faults import conf, patience
 from tests.faults.conf import PASSWORD
 from tests.faults.forked import Child, ForkServer
-from tests.faults.patience import HANG, SERVICE
+from tests.faults.patience import SERVICE
+from tests.waiting import HANG, wait
 
 PLAYED = [sys.executable, "-S", "-E", str(Path(__file__).with_name("guest.py"))]
 """The guest. Without site packages and the environment Python starts in half the time."""
@@ -160,7 +161,7 @@ class SmallLab:
         return str(self.client.host("pc1")["state"])
 
     def wait(self, true: Callable[[], object], what: str) -> None:
-        patience.wait(true, what, self.seen)
+        wait(true, what=f"waited for {what}", seen=self.seen, pause=0.05)
 
     def seen(self) -> str:
         """Tell what there is to see of the service."""

@@ -14,9 +14,10 @@ import pytest
 from playwright.sync_api import expect
 
 from cuckoo_zfsiscsi.cape.client import ServiceError
-from tests.faults.patience import HANG, SERVICE
+from tests.faults.patience import SERVICE
 from tests.faults.small_lab import SmallLab
 from tests.service.dashboard.browser import Visit, chromium
+from tests.waiting import HANG
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ import pytest
 from cuckoo_zfsiscsi.lab.network import host_address, mac
 from tests.faults.farm import Farm
 from tests.faults.forked import ForkServer
-from tests.faults.patience import HANG, SERVICE
+from tests.faults.patience import SERVICE
+from tests.waiting import HANG
 
 ATTACKER = Path(__file__).with_name("attacker.py")
 LISTENER = "http://10.99.0.1:8471"

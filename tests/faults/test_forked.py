@@ -12,8 +12,8 @@ import pytest
 from cuckoo_zfsiscsi import __version__
 from cuckoo_zfsiscsi.lab.network import FOLDER
 from tests.faults.forked import ForkServer
-from tests.faults.patience import HANG
 from tests.faults.small_lab import SmallLab
+from tests.waiting import HANG
 
 OURS = Path("/proc/self/ns/net")
 

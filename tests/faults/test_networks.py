@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -27,9 +27,9 @@ from cuckoo_zfsiscsi.readiness.session import is_held
 from tests.faults import patience
 from tests.faults.attacker import discover
 from tests.faults.forked import Child, ForkServer
-from tests.faults.patience import HANG
 from tests.iscsi import Initiator, RawInitiator
 from tests.netboot.network import inside
+from tests.waiting import HANG, wait
 
 CONF = """\
 [zfsiscsi]
@@ -146,13 +146,16 @@ class Site:
                 words, namespace=self.server, cwd=self.at, outputs=[log, log]
             )
         self.wait_for_log("serving 3 hosts")
-        patience.wait(lambda: set(self.states()) == {"clean"}, "the first disks", self.seen)
+        self.wait(lambda: set(self.states()) == {"clean"}, "the first disks")
 
     def states(self) -> list[str]:
         """Return every host's state, none while the service does not answer."""
         with inside(self.server), contextlib.suppress(ZfsIscsiError):
             return [str(host["state"]) for host in self.client.hosts()]
         return []
+
+    def wait(self, true: Callable[[], object], what: str) -> None:
+        wait(true, what=f"waited for {what}", seen=self.seen, pause=0.05)
 
     def seen(self) -> str:
         """Tell what there is to see of the service."""
@@ -174,12 +177,12 @@ class Site:
         self.run("s", "nft", "-f", str(rules))
 
     def wait_for_log(self, words: str) -> None:
-        patience.wait(lambda: words in self.log.read_text(), f"{words!r} in the log", self.seen)
+        self.wait(lambda: words in self.log.read_text(), f"{words!r} in the log")
 
     def close(self) -> None:
         if service := self._service:
             service.send_signal(signal.SIGTERM)
-            patience.wait(lambda: service.poll() is not None, "the service's end", self.seen)
+            self.wait(lambda: service.poll() is not None, "the service's end")
         for listener in self._listeners:
             listener.close()
         for end in ("s", 1, 2, 3, "b"):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.patience import HANG, SERVICE
+from tests.faults.patience import SERVICE
 from tests.faults.small_lab import SmallLab
+from tests.waiting import HANG
 
 
 def test_ready_alive_stopping(

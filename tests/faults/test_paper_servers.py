@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.lab.network import BRIDGE, host_address, mac
-from tests.faults.patience import HANG
 from tests.faults.small_lab import SmallLab
+from tests.waiting import HANG
 
 ATTACKER = Path(__file__).with_name("attacker.py")
 INFECT = (

@@ -6,6 +6,7 @@ bench/power_faults prints it in real time; test_faults.py runs it eight times as
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -328,3 +329,15 @@ def play(row: Row, folder: Path, pace: Pace, secrets: list[str] | None = None) -
         row.make(stage)
         undo.callback(stage.close)
         return stage.perform(row.action)
+
+
+def check(row: Row, outcome: Outcome) -> None:
+    """Assert that the service did of a fault what its row says, and healed."""
+    assert outcome.faults == []
+    if row.proved:
+        assert outcome.said == "done", outcome
+    else:
+        assert re.search(row.says, outcome.said), outcome
+        assert outcome.state == "quarantined", outcome
+    assert outcome.healed_s is not None, outcome
+    assert outcome.final == ("running" if row.proved and row.action == "on" else "clean")

@@ -7,13 +7,12 @@ by a clock of its own, and printed by bench/power_faults in real time.
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 
 import pytest
 
 from tests.matrix import matrix
-from tests.power.faults import ROWS, Row, play
+from tests.power.faults import ROWS, Row, check, play
 from tests.power.played import TIMEOUT, Pace
 from tests.processes import watched
 
@@ -42,11 +41,4 @@ def test_fault(row: Row, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
         assert secret not in caplog.text
         assert not [line for line in lines if secret.encode() in line]
     assert lines
-    assert outcome.faults == []
-    if row.proved:
-        assert outcome.said == "done", outcome
-    else:
-        assert re.search(row.says, outcome.said), outcome
-        assert outcome.state == "quarantined", outcome
-    assert outcome.healed_s is not None, outcome
-    assert outcome.final == ("running" if row.proved and row.action == "on" else "clean")
+    check(row, outcome)
