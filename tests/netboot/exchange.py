@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.netboot.network import DhcpClient, Lease, Network, Options, inside
-from tests.waiting import HANG
+from tests.waiting import HANG, wait
 
 IPXE_CLASS: Options = {77: b"iPXE"}
 IPXE_FEATURES: Options = {175: b"\xeb\x03\x01\x00\x00"}
@@ -53,7 +54,14 @@ def advertisement(net: Network, card: str) -> bytes:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, card.encode())
         sock.settimeout(HANG)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-        sock.sendto(bytes([133, 0, 0, 0, 0, 0, 0, 0]), ("ff02::2", 0, 0, index))
+
+        def asked() -> bool:
+            # A card has its address some time after it is up, so it reaches nobody at first.
+            with contextlib.suppress(OSError):
+                return bool(sock.sendto(bytes([133, *7 * [0]]), ("ff02::2", 0, 0, index)))
+            return False
+
+        wait(asked, what=f"{card} can't ask for a router", seen=lambda: net.run(net.hosts, "ip a"))
         while True:
             packet = sock.recv(1500)
             if packet[0] == 134:
