@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 HANG = 120.0
 """Seconds after which a wait for something real is given up. It bounds hangs, and never speed."""
 
 
 def wait(
-    condition: Callable[[], object],
+    condition: Callable[[], T],
     seconds: float = HANG,
     what: str = "it never came true",
     seen: Callable[[], object] = str,
     pause: float = 0.005,
-) -> None:
-    """Wait until the condition is true.
+) -> T:
+    """Wait until the condition is true, and return what it was then.
 
     Args:
         condition: looked at again and again.
@@ -29,6 +32,7 @@ def wait(
         AssertionError: the time is up.
     """
     end = time.monotonic() + seconds
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < end, f"{what}; seen: {seen()}"
         time.sleep(pause)
+    return value

@@ -85,15 +85,12 @@ class Prometheus:
         A scrape that times out on a busy machine makes all that the service has stale, until the
         next one.
         """
-        found: list[Any] = []
 
-        def finds() -> bool:
+        def found() -> list[Any]:
             data = self.get("query", query=text)
-            found[:] = data["result"] if data else []
-            return bool(found)
+            return data["result"] if data else []
 
-        wait(finds, what=f"Prometheus never has {text}", seen=self._state, pause=0.1)
-        return found
+        return wait(found, what=f"Prometheus never has {text}", seen=self._state, pause=0.1)
 
     def _state(self) -> str:
         with self._log.open("rb") as log:
