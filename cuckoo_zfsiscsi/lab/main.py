@@ -21,6 +21,7 @@ from cuckoo_zfsiscsi.errors import ZfsIscsiError
 from cuckoo_zfsiscsi.lab import bring_up, devices, guest_image, malware
 from cuckoo_zfsiscsi.lab.bring_up import Lab, Store
 from cuckoo_zfsiscsi.lab.cape_standin import CuckooCriticalError, CuckooMachineError
+from cuckoo_zfsiscsi.lab.command import HANG
 from cuckoo_zfsiscsi.lab.conf import LABEL
 from cuckoo_zfsiscsi.lab.machine import MachineError
 from cuckoo_zfsiscsi.lab.qemu import Firmware, Rom
@@ -86,7 +87,7 @@ def how_to_go_on(lab: Lab, console: Console) -> None:
     for line in (
         f"{command} hosts {LABEL}",
         f"{command} start {LABEL}",
-        f"{inside} {command} probe {lab.address}",
+        f"{inside} {command} probe {lab.address} --timeout {HANG:.0f}",
         f"{inside} curl -s http://{lab.address}:8000/",
         f"{inside} {command} power {LABEL} status",
         f"{command} stop {LABEL}",

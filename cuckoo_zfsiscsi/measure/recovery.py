@@ -14,8 +14,8 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import HostBusyError, NotReadyError, ZfsIscsiError
 from cuckoo_zfsiscsi.measure.watch import ATTEMPT, Watch
 
-SEEN = 10.0
-"""Seconds within which RPC must be seen as the service sees it."""
+SEEN = 60.0
+"""Seconds within which RPC must be seen as the service sees it: a busy guest answers late."""
 POLL = 0.5
 """Seconds between two looks at the service."""
 TASK = "measure"
