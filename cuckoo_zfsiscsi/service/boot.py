@@ -27,7 +27,9 @@ POLL = 0.1
 """Seconds between two looks at a host that boots alone; the paper's probe has the same step."""
 
 PROBE_TIMEOUT = 2.0
-"""Seconds that a guest may take to answer one probe."""
+"""Seconds that a guest may take to answer one probe; while it boots it is asked again."""
+ALIVE_TIMEOUT = 10.0
+"""Seconds that one may take which stands by: a busy guest answers late, and is not dead."""
 
 
 class Boot:
@@ -126,7 +128,7 @@ class Boot:
         return "" if self.has_session() else "its iSCSI session is gone"
 
     def _silent(self, stage: str, probe: Probe, cancel: Cancel) -> str:
-        answer = probe(Deadline(PROBE_TIMEOUT, cancel))
+        answer = probe(Deadline(ALIVE_TIMEOUT, cancel))
         return "" if answer.ok else f"{stage} does not answer any more: {answer.detail}"
 
     def _not_on(self, cancel: Cancel) -> str:

@@ -36,6 +36,8 @@ class World:
     boots: bool = True
     """The machine comes up when it is switched on and armed."""
     answers: set[str] = field(default_factory=lambda: {"rpc", "agent"})
+    busy: float = 0.0
+    """Seconds that the guest takes to answer."""
     hot: bool = False
     """Its disk is reset at its boot, with power on."""
     spontaneous: bool = False
@@ -252,7 +254,8 @@ class FakeBoots:
 def fake_probe(world: World, name: str) -> Callable[[Deadline], Answer]:
     def probe(deadline: Deadline) -> Answer:
         deadline.check(name)
-        ok = world.is_up and name in world.answers
+        deadline.clock.sleep(min(world.busy, deadline.remaining))
+        ok = world.is_up and name in world.answers and deadline.remaining > 0
         return Answer(ok, "answers" if ok else "silent", 0.0)
 
     return probe

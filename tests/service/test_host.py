@@ -23,6 +23,7 @@ from cuckoo_zfsiscsi.errors import (
 from cuckoo_zfsiscsi.netboot.medium import Medium
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service.base import RETRY_MOST
+from cuckoo_zfsiscsi.service.boot import ALIVE_TIMEOUT
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
 from cuckoo_zfsiscsi.service.steps import PROOF_FRESH
@@ -128,6 +129,14 @@ def test_a_dead_standby_is_found_without_a_run(
     world.answers.add("rpc")
     wait_for(host, State.READY)
     assert (host.report().generation or 0) >= 2
+
+
+def test_a_busy_standby_is_not_dead(make: Make, world: World, clock: VirtualClock) -> None:
+    host = make(prewarm=True)
+    wait_for(host, State.READY)
+    world.busy = ALIVE_TIMEOUT - 1.0
+    clock.sleep(3 * ALIVE_EVERY)
+    assert clock.result(host.start(None, None).booted).generation == 1
 
 
 def test_a_standby_grows_old(make: Make, world: World, clock: VirtualClock) -> None:
