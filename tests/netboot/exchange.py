@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import socket
 from pathlib import Path
@@ -55,13 +55,15 @@ def advertisement(net: Network, card: str) -> bytes:
         sock.settimeout(HANG)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
 
-        def asked() -> bool:
-            # A card has its address some time after it is up, so it reaches nobody at first.
-            with contextlib.suppress(OSError):
-                return bool(sock.sendto(bytes([133, *7 * [0]]), ("ff02::2", 0, 0, index)))
-            return False
+        def ask() -> int:
+            try:
+                return sock.sendto(bytes([133, 0, 0, 0, 0, 0, 0, 0]), ("ff02::2", 0, 0, index))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:  # a card that is up gets its address later
+                    raise
+                return 0
 
-        wait(asked, what=f"{card} can't ask for a router", seen=lambda: net.run(net.hosts, "ip a"))
+        wait(ask, what=f"{card} can't ask for a router", seen=lambda: net.run(net.hosts, "ip a"))
         while True:
             packet = sock.recv(1500)
             if packet[0] == 134:

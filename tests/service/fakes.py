@@ -15,6 +15,8 @@ from cuckoo_zfsiscsi.errors import ImageError, UnprovenDiskError, ZfsIscsiError
 from cuckoo_zfsiscsi.power import PowerState, Proof
 from cuckoo_zfsiscsi.progress import Progress
 from cuckoo_zfsiscsi.readiness import Answer
+from cuckoo_zfsiscsi.readiness.attempt import attempt
+from cuckoo_zfsiscsi.readiness.stream import GuestError
 
 STUCK = 0.3
 """Seconds until a power device that can't cut gives up; hosts have more time than that."""
@@ -252,10 +254,10 @@ class FakeBoots:
 
 
 def fake_probe(world: World, name: str) -> Callable[[Deadline], Answer]:
-    def probe(deadline: Deadline) -> Answer:
-        deadline.check(name)
-        deadline.clock.sleep(min(world.busy, deadline.remaining))
-        ok = world.is_up and name in world.answers and deadline.remaining > 0
-        return Answer(ok, "answers" if ok else "silent", 0.0)
+    def ask(deadline: Deadline) -> str:
+        deadline.sleep(world.busy, name)
+        if not (world.is_up and name in world.answers):
+            raise GuestError("silent")
+        return "answers"
 
-    return probe
+    return lambda deadline: attempt(partial(ask, deadline))
