@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from cuckoo_zfsiscsi.config import fields as f
 from cuckoo_zfsiscsi.config.base import Section
+from cuckoo_zfsiscsi.config.default_route import Dns, Gateway, dns_field, gateway_field
 from cuckoo_zfsiscsi.config.powerurl import PowerUrl
 from cuckoo_zfsiscsi.config.secrets import read_secret_file
 from cuckoo_zfsiscsi.config.ways import Ways
@@ -56,6 +57,15 @@ class HostConfig(Section):
         description="The network that the host boots from: vlan20 for that of the section "
         "[network:vlan20]; netboot for that of [netboot].",
         examples=["vlan20"],
+    )
+    gateway: Gateway | None = gateway_field("If it is not set, that of its network.")
+    dns: Dns | None = dns_field("If it is not set, that of its network.")
+    network_via: Literal["dhcp", "agent"] = Field(
+        "dhcp",
+        description="How the running system is told gateway and dns: dhcp, when it asks for its "
+        "address; agent, through CAPE's agent once the host is ready, for a system that takes its "
+        "address from the iBFT and asks no DHCP. See docs/routes.rst.",
+        examples=["agent"],
     )
     firmware: Literal["bios", "uefi"] = Field(
         "bios", description="How the host's firmware boots.", examples=["bios"]

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from cuckoo_zfsiscsi.config import fields as f
 from cuckoo_zfsiscsi.config.base import Section
+from cuckoo_zfsiscsi.config.default_route import (
+    Allow,
+    DefaultRoute,
+    Dns,
+    Gateway,
+    allow_field,
+    choose,
+    dns_field,
+    gateway_field,
+)
 from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.mistakes import nearest
 from cuckoo_zfsiscsi.config.networks import MAIN, Network
@@ -55,6 +67,17 @@ class General(Section):
     stop_timeout: f.Seconds = Field(
         60.0, description="Seconds that CAPE waits for a host's power to be off.", examples=["60"]
     )
+
+    @property
+    def is_beside_cape(self) -> bool:
+        """Whether CAPE is on this server: it could not reach the service from another one."""
+        url = urlsplit(self.service)
+        if url.scheme == "unix" or url.hostname == "localhost":
+            return True
+        try:
+            return ip_address(url.hostname or "").is_loopback
+        except ValueError:
+            return False
 
     def read_token(self) -> SecretStr | None:
         """Read the token; None if there is no token_file.
@@ -148,6 +171,12 @@ class Netboot(Section):
         "boot. The service gives the interface an address in it.",
         examples=["fd99:0:0:1::/64"],
     )
+    gateway: Gateway | None = gateway_field(
+        "If it is not set: address, when CAPE is on this server (service is a unix socket or on "
+        "127.0.0.1); else none."
+    )
+    dns: Dns | None = dns_field("If it is not set: the gateway.")
+    allow: Allow = allow_field()
     tftp_root: f.PlainPath = Field(
         Path("/usr/lib/ipxe"),
         description="Folder of the iPXE boot files.",
@@ -184,12 +213,21 @@ class Config(BaseModel):
             address=netboot.address,
             portal=self.storage.portal,
             ra_prefix=netboot.ra_prefix,
+            gateway=netboot.gateway,
+            dns=netboot.dns,
+            allow=netboot.allow,
         )
         return (main, *self.more_networks)
 
     def network_of(self, host: HostConfig) -> Network:
         """Return the one that a host of this configuration boots from."""
         return next(network for network in self.networks if network.name == host.network)
+
+    def default_route(self, host: HostConfig) -> DefaultRoute:
+        """Return what a host's running system is told of the way out of its network."""
+        network = self.network_of(host)
+        here = network.address.ip if self.zfsiscsi.is_beside_cape else None
+        return choose((host.gateway, host.dns), (network.gateway, network.dns), here)
 
     def host(self, label: str) -> HostConfig:
         """Return one host.

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from itertools import combinations
 from typing import Any
 
+from cuckoo_zfsiscsi.config.default_route import OFF
 from cuckoo_zfsiscsi.config.mistakes import Mistake, nearest
 from cuckoo_zfsiscsi.config.networks import MAIN
 from cuckoo_zfsiscsi.config.section import Checked
@@ -34,8 +35,12 @@ def check_networks(
             taken[address.ip] = f"{network.meant or MAIN}.address"
         if portal := network.values.get("portal"):
             taken[portal] = f"{network.meant}.portal"
+    for network in networks.values():
+        yield from _check_way_out(network.meant or MAIN, network, network, hosts)
     for name, host in hosts.items():
         yield from _check_host(name, host, networks, taken)
+        if (its := networks.get(host.values.get("network", ""))) is not None:
+            yield from _check_way_out(name, host, its, hosts)
 
 
 def _check_apart(a: Checked, b: Checked) -> Iterator[Mistake]:
@@ -65,6 +70,26 @@ def _check_host(
     if ip is not None and ip in taken:
         reason = f"is the server's own address ({taken[ip]})"
         yield Mistake(section, "ip", str(ip), reason, f"give {section} another address")
+
+
+def _check_way_out(
+    section: str, checked: Checked, network: Checked, hosts: Mapping[str, Checked]
+) -> Iterator[Mistake]:
+    """Check gateway and dns of a section, of a network or of a host in it."""
+    gateway, own = checked.values.get("gateway"), network.values.get("address")
+    if isinstance(gateway, IPv4Address):
+        if problem := _problem(gateway, network):
+            reason, fix = problem
+            yield Mistake(section, "gateway", str(gateway), reason, f"gateway = {fix}; or off")
+        for name, host in hosts.items():
+            if host.values.get("ip") == gateway:
+                reason = f"is the address of {name}: its sample would see all that passes"
+                yield Mistake(section, "gateway", str(gateway), reason, "gateway = CAPE's address")
+    if gateway == OFF and own is not None:
+        for server in checked.values.get("dns") or ():
+            if server not in own.network:
+                reason = f"{server} can't be reached without a gateway"
+                yield _mistake(checked, "dns", reason, f"a name server in {own.network}; or off")
 
 
 def _problem(ip: IPv4Address, checked: Checked) -> tuple[str, str] | None:

@@ -8,6 +8,14 @@ from pydantic import Field
 
 from cuckoo_zfsiscsi.config import fields as f
 from cuckoo_zfsiscsi.config.base import Section
+from cuckoo_zfsiscsi.config.default_route import (
+    Allow,
+    Dns,
+    Gateway,
+    allow_field,
+    dns_field,
+    gateway_field,
+)
 
 MAIN = "netboot"
 """Name of the network that every file has."""
@@ -42,6 +50,9 @@ class Network(Section):
         description="Private IPv6 /64 to advertise there, or off; as in [netboot].",
         examples=["fd99:0:0:20::/64"],
     )
+    gateway: Gateway | None = gateway_field("If it is not set, as in [netboot].")
+    dns: Dns | None = dns_field("If it is not set: the gateway.")
+    allow: Allow = allow_field()
 
     @property
     def section(self) -> str:

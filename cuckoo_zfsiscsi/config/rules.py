@@ -24,6 +24,10 @@ def check_together(fixed: Mapping[str, Checked], hosts: Mapping[str, Checked]) -
                 reason = f"is the label of another host, in section [{label}]"
             yield _mistake(name, host, "label", reason, f"label = {host.meant}")
         yield from _check_power(name, host)
+        ready = host.values.get("ready")
+        if host.values.get("network_via") == "agent" and ready and "agent" not in ready:
+            reason = "needs an agent that answers before the host counts as ready"
+            yield _mistake(name, host, "network_via", reason, "ready = rpc,agent")
         if host.values.get("reset_on") == "boot" and host.values.get("prewarm"):
             reason = "has no meaning with reset_on = boot: nobody but its user boots the host"
             yield _mistake(name, host, "prewarm", reason, "prewarm = no")

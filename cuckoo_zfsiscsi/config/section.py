@@ -24,6 +24,7 @@ _REASONS = {
     "int_parsing": "is not a whole number",
     "ip_v4_address": "is not an IPv4 address",
     "ip_v4_interface": "is not an IPv4 address with its network's size",
+    "ip_v4_network": "is not an IPv4 network, the first address of it /BITS",
     "ip_v6_network": "is not an IPv6 network",
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from cuckoo_zfsiscsi.config import Config, HostConfig, Network
+from cuckoo_zfsiscsi.config.default_route import DefaultRoute
 from cuckoo_zfsiscsi.netboot import plain
 
 BOOT_FILES = {"bios": "undionly.kpxe", "uefi": "ipxe.efi"}
@@ -27,6 +28,8 @@ class BootHost:
     ip: IPv4Address
     boot_file: str | None
     """Its own; None: the one for the firmware that asks."""
+    default_route: DefaultRoute
+    """What its running system is told by DHCP; nothing, if the agent tells it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class BootNetwork:
     """Of UEFI HTTP boot; a file's name goes behind it."""
     ra_prefix: IPv6Address | None
     hosts: tuple[BootHost, ...]
+    allow: tuple[IPv4Network, ...]
+    """Private networks that its hosts may reach, where their run's route lets them out."""
 
     @property
     def own_files(self) -> tuple[str, ...]:
@@ -83,7 +88,12 @@ def _describe_network(config: Config, network: Network) -> BootNetwork:
         script_url=f"{script_url(config, network)}?mac=${{netX/mac}}",
         files_url=f"{listener_url(config, network)}{FILES}",
         ra_prefix=prefix.network_address if prefix else None,
-        hosts=tuple(_describe_host(host) for host in config.hosts if host.network == network.name),
+        hosts=tuple(
+            _describe_host(host, config.default_route(host))
+            for host in config.hosts
+            if host.network == network.name
+        ),
+        allow=network.allow,
     )
 
 
@@ -92,11 +102,12 @@ def boot_file(host: HostConfig) -> str:
     return host.boot_file or BOOT_FILES[host.firmware]
 
 
-def _describe_host(host: HostConfig) -> BootHost:
+def _describe_host(host: HostConfig, default_route: DefaultRoute) -> BootHost:
     file = host.boot_file
     return BootHost(
         label=plain("a host's label", host.label, r"[a-z0-9-]{1,63}"),
         mac=plain(f"{host.label}.mac", host.mac, r"[0-9a-f:]{17}"),
         ip=IPv4Address(host.ip),
         boot_file=file and plain(f"{host.label}.boot_file", file, r"[A-Za-z0-9_./+-]+"),
+        default_route=default_route if host.network_via == "dhcp" else DefaultRoute(None, ()),
     )

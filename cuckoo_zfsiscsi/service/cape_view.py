@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cuckoo_zfsiscsi.config import Config, HostConfig
@@ -15,10 +16,14 @@ KEYS = (
 
 @dataclass(frozen=True)
 class CapeNetwork:
-    """A network that hosts boot from: they have no gateway to any other."""
+    """A network that hosts boot from."""
 
     network: str
     portal: str
+    section: str
+    """Of zfsiscsi.conf, where it is configured."""
+    gateways: list[str]
+    """Which its hosts' systems are told; empty: they reach no other network."""
     hosts: list[str]
     """Labels."""
 
@@ -42,20 +47,31 @@ def cape_view(config: Config) -> CapeView:
     general = config.zfsiscsi
     # The others are rebooted by people: the machinery can neither start nor stop them
     hosts = [host for host in config.hosts if host.power_urls]
-    labels = {n.name: [host.label for host in hosts if host.network == n.name]
-              for n in config.networks}  # fmt: skip
+    members = {n.name: [one for one in hosts if one.network == n.name] for n in config.networks}
     return CapeView(
         interface=general.interface,
         networks=[
-            CapeNetwork(str(n.address.network), str(n.portal_ip), labels[n.name])
+            CapeNetwork(
+                network=str(n.address.network),
+                portal=str(n.portal_ip),
+                section=n.section,
+                gateways=_gateways(config, members[n.name]),
+                hosts=[host.label for host in members[n.name]],
+            )
             for n in config.networks
-            if labels[n.name]
+            if members[n.name]
         ],
         portal_port=config.storage.portal_port,
         start_timeout=general.start_timeout,
         stop_timeout=general.stop_timeout,
         hosts=[_section(host) for host in hosts],
     )
+
+
+def _gateways(config: Config, hosts: Sequence[HostConfig]) -> list[str]:
+    """Return each once."""
+    found = (config.default_route(host).gateway for host in hosts)
+    return list(dict.fromkeys(str(one) for one in found if one))
 
 
 def _section(host: HostConfig) -> dict[str, str]:
