@@ -114,6 +114,8 @@ def _configure(root: Path) -> None:
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
     )
     (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    # CAPE's agent looks its own name up before it runs anything
+    (root / "etc/hosts").write_text("127.0.0.1 localhost guest\n")
     (root / "etc/samba").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(FILES / "smb.conf", root / "etc/samba/smb.conf")
     for name in ("init", "epm", "agent.py"):

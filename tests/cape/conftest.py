@@ -9,16 +9,6 @@ from tests.cape.service import TOKEN, Service, serve
 from tests.clocks import VirtualClock
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a CAPE, unless somebody asks for just that: pytest -m cape."""
-    if "cape" in config.option.markexpr:
-        return
-    real = [item for item in items if item.get_closest_marker("cape")]
-    items[:] = [item for item in items if item not in real]
-    if real:
-        config.hook.pytest_deselected(items=real)
-
-
 @pytest.fixture
 def clock() -> VirtualClock:
     return VirtualClock()

@@ -42,8 +42,17 @@ def test_it_is_there(port: int) -> None:
 
 
 def test_it_runs_commands(port: int) -> None:
-    answer = post(port, "/execute", command="echo out; echo bad >&2; exit 3")
-    assert (answer["stdout"], answer["stderr"], answer["returncode"]) == ("out\n", "bad\n", 3)
+    answer = post(port, "/execute", command="sh -c 'echo out; echo bad >&2; exit 3'")
+    assert (answer["stdout"], answer["stderr"]) == ("out\n", "bad\n")
+
+
+def test_it_is_no_shell(port: int) -> None:
+    assert (
+        post(port, "/execute", command="echo $HOME; echo 'a  b'")["stdout"] == "$HOME; echo a  b\n"
+    )
+    for command in ("/no/such/program", "echo 'open"):
+        with pytest.raises(urllib.error.HTTPError, match="500"):
+            post(port, "/execute", command=command)
 
 
 def test_what_it_does_not_know(port: int) -> None:

@@ -98,6 +98,7 @@ def test_build_and_what_is_in_it(tmp_path: Path, said: list[str]) -> None:
     assert "File not found" in debugfs(root, "stat /usr/share/doc")
     assert "busybox" in debugfs(root, "stat /usr/bin/awk")
     assert "rpc start on demand helpers" in debugfs(root, "cat /etc/samba/smb.conf")
+    assert "127.0.0.1 localhost guest" in debugfs(root, "cat /etc/hosts")
 
 
 def debugfs(disk: str, command: str) -> str:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -15,9 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
+from cuckoo_zfsiscsi.lab.guest_root import CAPE_AGENT, FILES
 from tests.waiting import HANG, wait
 
 CLONE_NEWNET = 0x40000000
+GUEST = "10.99.0.11"
 SAMBA = "/usr/libexec/samba"
 SMB_CONF = """\
 [global]
@@ -103,6 +108,50 @@ def endpoint_mapper(network: Network, folder: Path) -> Iterator[None]:
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def capes_agent() -> Path:
+    """Return CAPE's own."""
+    root = os.environ.get("CAPE_ROOT") or pytest.fail("set CAPE_ROOT to a checkout of CAPE")
+    return Path(root) / CAPE_AGENT
+
+
+AGENTS = [
+    pytest.param(lambda: FILES / "agent.py", id="stand-in"),
+    pytest.param(capes_agent, id="cape", marks=pytest.mark.cape),
+]
+"""What gives the program: the lab's, and where there is a checkout of CAPE, that one's."""
+
+
+@contextlib.contextmanager
+def cape_agent(
+    network: Network, program: Path, etc: Path, *, hosts: str = "127.0.1.1 guest\n"
+) -> Iterator[str]:
+    """Run an agent there as in a guest, with a /etc of its own; give the guest's address.
+
+    Args:
+        network: gets a card with the address.
+        program: the agent: CAPE's, or the lab's stand-in for it.
+        etc: folder that it sees as /etc; made if it is not there.
+        hosts: what is in its /etc/hosts.
+    """
+    etc.mkdir(exist_ok=True)
+    (etc / "hosts").write_text(hosts)
+    for words in ("link add eth0 type bridge", f"addr add {GUEST}/24 dev eth0", "link set eth0 up"):
+        subprocess.run(["ip", "-n", network.name, *words.split()], check=True)
+    begin = 'mount --bind "$1" /etc && echo guest >/proc/sys/kernel/hostname && exec "$2" "$3"'
+    shell = ["sh", "-c", begin, "sh", str(etc), sys.executable, str(program)]
+    process = subprocess.Popen([*network.prefix(), "unshare", "--mount", "--uts", *shell])
+    try:
+        wait(
+            lambda: process.poll() is not None or network.run(lambda: accepts(GUEST, 8000)),
+            what=f"{program} does not listen",
+        )
+        assert process.poll() is None, f"{program} ended"
+        yield GUEST
+    finally:
+        process.kill()
         process.wait()
 
 

@@ -1,4 +1,4 @@
-"""GET /, against an HTTP server that answers as CAPE's agent does, and against liars."""
+"""GET / and POST /execute, against what answers as CAPE's agent does, it itself, and liars."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
-from cuckoo_zfsiscsi.errors import CancelledError
-from cuckoo_zfsiscsi.readiness.agent import MAX_ANSWER, judge, probe
+from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError
+from cuckoo_zfsiscsi.readiness.agent import MAX_ANSWER, PORT, Output, execute, judge, probe
 from cuckoo_zfsiscsi.readiness.stream import GuestError
-from tests.readiness.peers import dribble, guest, says, silent
+from tests.readiness.peers import (
+    AGENTS,
+    GUEST,
+    Network,
+    cape_agent,
+    capes_agent,
+    dribble,
+    guest,
+    says,
+    silent,
+)
 from tests.waiting import HANG
 
 GOOD = {
@@ -153,3 +164,80 @@ def test_nothing_raises(noise: bytes, after_a_status: bool) -> None:
 def test_no_bytes_are_the_agent(body: bytes) -> None:
     with pytest.raises(GuestError):
         judge(200, body)
+
+
+def run(network: Network, address: str, *command: str) -> Output:
+    return network.run(lambda: execute(address, PORT, command, deadline=Deadline(HANG)))
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    one = Network()
+    yield one
+    one.delete()
+
+
+@pytest.mark.parametrize("program", AGENTS)
+def test_execute(network: Network, program: Callable[[], Path], tmp_path: Path) -> None:
+    words = ["a 'b'", 'c "d"', "$HOME", "e&f=g+h%41;", "\\", "", "\u00e4"]
+    with cape_agent(network, program(), tmp_path / "etc"):
+        said = run(network, GUEST, "printf", "<%s>", *words)
+        assert said == Output("".join(f"<{word}>" for word in words), "")
+        said = run(network, GUEST, "sh", "-c", "echo out; echo bad >&2; exit 3")
+        assert said == Output("out\n", "bad\n")
+        assert run(network, GUEST, "printf", r"\377") == Output("\ufffd", "")
+        with pytest.raises(GuestError, match=r"HTTP status 500: .Error executing command: \[Err"):
+            run(network, GUEST, "/no/such/program")
+        assert network.run(lambda: probe(GUEST, deadline=Deadline(HANG))).ok
+
+
+@pytest.mark.cape
+@pytest.mark.parametrize(
+    ("address", "hosts", "wrong"),
+    [
+        ("127.0.0.1", "127.0.1.1 guest\n", "HTTP status 500: 'Not allowed to execute commands'"),
+        (GUEST, f"{GUEST} guest\n", "HTTP status 500: 'Not allowed to execute commands'"),
+        (GUEST, "127.0.0.1 localhost\n", "not HTTP: RemoteDisconnected"),
+    ],
+)
+def test_whom_capes_agent_refuses(
+    network: Network, tmp_path: Path, address: str, hosts: str, wrong: str
+) -> None:
+    """Its own host; and everyone, when that does not know its own name."""
+    with (
+        cape_agent(network, capes_agent(), tmp_path / "etc", hosts=hosts),
+        pytest.raises(GuestError) as caught,
+    ):
+        run(network, address, "true")
+    assert str(caught.value) == wrong
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        (b"", "not HTTP: RemoteDisconnected"),
+        (b"HTTP/1.0 404 Not found\r\n\r\n" + b'{"message": "Route"}', "HTTP status 404: 'Route'"),
+        (b"HTTP/1.0 500 Bad\r\n\r\n" + b'{"message": [7]}', "HTTP status 500"),
+        (b"HTTP/1.0 500 Bad\r\n\r\n" + b'{"message": "\\u001b[2J"}', r"HTTP status 500: '\x1b[2J'"),
+        (b'HTTP/1.0 500 Bad\r\n\r\n{"message": "%s"}' % (b"x" * 999), f"status 500: '{'x' * 100}'"),
+        (b"HTTP/1.0 500 Bad\r\n\r\nno", "HTTP status 500"),
+        (OK + b"no", "no JSON in its answer"),
+        (OK + b'{"stdout": "' + b"x" * MAX_ANSWER + b'"}', f"sent more than {MAX_ANSWER} bytes"),
+    ],
+)  # fmt: skip
+def test_not_executed(answer: bytes, wrong: str) -> None:
+    with guest(says(answer)) as port, pytest.raises(GuestError) as caught:
+        execute("127.0.0.1", port, ["true"], deadline=Deadline(HANG))
+    assert str(caught.value).endswith(wrong)
+
+
+@pytest.mark.parametrize("answer", [b"[]", b"{}", b'{"stdout": null, "stderr": 7}'])
+def test_no_output(answer: bytes) -> None:
+    with guest(says(OK + answer)) as port:
+        assert execute("127.0.0.1", port, ["true"], deadline=Deadline(HANG)) == Output("", "")
+
+
+@pytest.mark.parametrize("behave", [silent, dribble(OK + b'{"stdout": "')])
+def test_time_of_execute_is_bounded(behave: Callable[..., None]) -> None:
+    with guest(behave) as port, pytest.raises(DeadlineExceededError):
+        execute("127.0.0.1", port, ["true"], deadline=Deadline(1.0))
