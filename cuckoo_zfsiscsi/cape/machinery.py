@@ -266,3 +266,5 @@ def _failing_as(what: str) -> Iterator[None]:
 def _log_boot(label: str, report: Json) -> None:
     wanted = ("generation", "image", "prewarmed", "stages")
     log.info("%s is ready: %s", label, ", ".join(f"{key} {report.get(key)}" for key in wanted))
+    if warning := report.get("warning"):
+        log.warning("%s", warning)

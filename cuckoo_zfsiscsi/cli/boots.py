@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
         dhcp, tftp: the ROM got its address and the boot file; ipxe, script: iPXE its address and
         its script; login: the disk is attached; rpc, agent: the guest answers. A boot that stalled
-        is shown with the stage that it missed, and what is likely wrong.
+        is shown with the stage that it missed, and what is likely wrong; so is the last warning.
         """
         found = make_client(load(conf_path(ctx))).boots(host, limit=limit)
         if svg:
@@ -52,9 +52,10 @@ def register(app: typer.Typer) -> None:
             stdout.print(f"no boot of {host} is on record")
             return
         stdout.print(_table(found))
-        stalled = next((boot for boot in found if boot["stalled"]), None)
-        if stalled:
-            stdout.print(f"{_when(stalled)}: {stalled['stalled']}", markup=False)
+        for trouble in ("stalled", "warning"):
+            boot = next((boot for boot in found if boot[trouble]), None)
+            if boot:
+                stdout.print(f"{_when(boot)}: {boot[trouble]}", markup=False)
         if svg:
             stdout.print(f"drawn: {svg}")
 

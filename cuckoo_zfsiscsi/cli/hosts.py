@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         for entry in found:
             for text in (entry["reason"], entry["warning"]):
                 if text:
-                    stdout.print(f"{entry['label']}: {text}")
+                    stdout.print(f"{entry['label']}: {text}", markup=False)
         if host and found[0]["last_boot"]:
             stdout.print(_stages(found[0]["last_boot"]))
 
@@ -67,6 +67,8 @@ def register(app: typer.Typer) -> None:
             print_json(report)
         else:
             stdout.print(f"{host} is ready: {report['image']}, generation {report['generation']}")
+            if report["warning"]:
+                stdout.print(report["warning"], markup=False)
             stdout.print(_stages(report))
 
     @app.command()

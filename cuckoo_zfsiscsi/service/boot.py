@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +24,8 @@ from cuckoo_zfsiscsi.service.parts import Parts, Probe
 from cuckoo_zfsiscsi.service.report import BootReport
 from cuckoo_zfsiscsi.service.stall import hint, missing_stage
 
+log = logging.getLogger(__name__)
+
 POLL = 0.1
 """Seconds between two looks at a host that boots alone; the paper's probe has the same step."""
 
@@ -30,6 +33,8 @@ PROBE_TIMEOUT = 2.0
 """Seconds that a guest may take to answer one probe; while it boots it is asked again."""
 ALIVE_TIMEOUT = 10.0
 """Seconds that one may take which stands by: a busy guest answers late, and is not dead."""
+TELL_TIMEOUT = 30.0
+"""Seconds in which a guest must have set its default route; PowerShell begins slowly."""
 
 
 class Boot:
@@ -43,6 +48,7 @@ class Boot:
         self._power_on: float | None = None
         self._power_seen = float("-inf")
         self.export: Export | None = None
+        self._is_told = False
 
     def run(self, disk: Disk, *, deadline: Deadline) -> None:
         """Arm the disk, switch on and return when the host is ready.
@@ -166,9 +172,23 @@ class Boot:
             if not probe(deadline.within(PROBE_TIMEOUT)).ok:
                 return False
             self.note(stage)
+        self._tell_default_route(deadline)
         # The firmware's session ended on the way, so the system's own must be looked at again.
         self.report.ready = self.has_session()
         return self.report.ready
+
+    def _tell_default_route(self, deadline: Deadline) -> None:
+        """Tell it once; a system that does not take it is ready all the same.
+
+        In a time of its own: the boot's is for becoming ready, and that it is.
+        """
+        tell = self._parts.default_route
+        if tell is None or self._is_told:
+            return
+        self.report.warning = tell(Deadline(TELL_TIMEOUT, deadline.cancel))
+        self._is_told = True  # not if it was cancelled: a boot that goes on needs it
+        if self.report.warning:
+            log.warning("%s", self.report.warning)
 
     def stalled(self, *, look: bool = True) -> NotReadyError:
         """Return what to say of a boot whose time is up: the missing stage, and likely causes.

@@ -7,6 +7,8 @@ from cuckoo_zfsiscsi.service.report import BootReport
 
 RECOVERY = "recovery"
 """Among the event's stages: BootReport.recovery_s."""
+BUT = "; "
+"""What comes before the warning of a boot that is ready."""
 
 
 def to_event(report: BootReport, seconds: float) -> Event:
@@ -20,6 +22,8 @@ def to_event(report: BootReport, seconds: float) -> Event:
     if report.recovery_s is not None:
         stages[RECOVERY] = report.recovery_s
     ready = "ready, prewarmed" if report.prewarmed else "ready"
+    if report.warning:
+        ready += BUT + report.warning
     return Event(
         report.host,
         "boot",
@@ -47,4 +51,5 @@ def from_event(event: Event) -> BootReport:
         recovery_s=recovery,
         ready=event.ok,
         stalled="" if event.ok else event.what,
+        warning=event.what.partition(BUT)[2] if event.ok else "",
     )

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 from cuckoo_zfsiscsi.config import Config, HostConfig, Network
 from cuckoo_zfsiscsi.deadline import Deadline
@@ -21,13 +22,14 @@ from cuckoo_zfsiscsi.netboot.watch import Watch
 from cuckoo_zfsiscsi.power.connect import make_power, make_witness
 from cuckoo_zfsiscsi.power.witness import HostWitness
 from cuckoo_zfsiscsi.readiness.lookup import find_probe
+from cuckoo_zfsiscsi.service.default_route import by_agent
 from cuckoo_zfsiscsi.service.events import Everyone
 from cuckoo_zfsiscsi.service.history import History
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.metrics import Metrics
 from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.paper import PaperHost
-from cuckoo_zfsiscsi.service.parts import Parts, Probe
+from cuckoo_zfsiscsi.service.parts import Parts, Probe, Tell
 from cuckoo_zfsiscsi.service.recent import Recent
 from cuckoo_zfsiscsi.service.recorded import RecordedPower
 from cuckoo_zfsiscsi.service.reload import check_change
@@ -181,6 +183,7 @@ class Fleet:
             power=RecordedPower(config.label, make_power(config, witness), self._events),
             boots=self.boots,
             probes={name: self._make_probe(name, config) for name in config.ready},
+            default_route=self._make_default_route(config),
             runs=self.history,
             events=self._events,
             pace=self._pace,
@@ -197,6 +200,11 @@ class Fleet:
         probe = find_probe(name)
         address = str(config.ip)
         return lambda deadline: probe(address, port, deadline=deadline)
+
+    def _make_default_route(self, config: HostConfig) -> Tell | None:
+        if config.network_via != "agent":
+            return None
+        return partial(by_agent, config, self.config.default_route(config))
 
     def _in_background(self, job: Callable[[], None]) -> None:
         def logged() -> None:

@@ -19,6 +19,9 @@ from cuckoo_zfsiscsi.service.pace import Pace
 
 Probe = Callable[[Deadline], Answer]
 
+Tell = Callable[[Deadline], str]
+"""Tells a system what it must know; returns what went wrong, with the cure, or nothing."""
+
 
 class Boots(Protocol):
     """Hands boot scripts to armed hosts and to nobody else."""
@@ -42,6 +45,8 @@ class Parts:
     boots: Boots
     probes: Mapping[str, Probe]
     """By stage name, in the order in which they must answer."""
+    default_route: Tell | None = None
+    """Tells the system that has just booted; None: it learns its default route by itself."""
     runs: Runs = field(default_factory=Nowhere)
     """Is told of each run."""
     events: Events = field(default_factory=Unheard)

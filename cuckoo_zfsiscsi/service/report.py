@@ -49,6 +49,8 @@ class BootReport:
     ready: bool = False
     stalled: str = ""
     """The stage that it did not reach and the likely causes, if it did not become ready in time."""
+    warning: str = ""
+    """What went wrong without keeping it from being ready, and how to mend it."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class HostReport:
     step: str
     """What the service does with it right now; empty when it waits."""
     warning: str
-    """What went wrong in the background without stopping the host; else empty."""
+    """What went wrong at its last boot or in the background without stopping it; else empty."""
     image: str | None
     generation: int | None
     task: str | None

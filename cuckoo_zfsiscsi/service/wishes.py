@@ -71,13 +71,14 @@ class Wishes:
 
     def _report(self, boot: BootReport | None) -> HostReport:
         disk, run = self._steps.disk, self._run
+        warnings = [self._warning, boot.warning if boot else ""]
         return HostReport(
             label=self.config.label,
             state=State.QUARANTINED if self._reason else self._state,
             since=self._since,
             reason=self._reason,
             step=self._step,
-            warning=self._warning,
+            warning="; ".join(filter(None, warnings)),
             image=disk.image if disk else None,
             generation=disk.generation if disk else None,
             task=run.task if run else None,

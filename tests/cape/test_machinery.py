@@ -21,6 +21,7 @@ from cuckoo_zfsiscsi.lab.cape_standin import (
     load_plugin,
 )
 from tests.cape.service import (
+    REPORT,
     TOKEN,
     Act,
     Handler,
@@ -125,6 +126,16 @@ def test_start_and_stop(
         ("POST", "/v1/hosts/pc1/stop", {"timeout": 5}),
     ]
     assert "pc1 is ready: generation 7, image win10@3" in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_warning_of_the_boot_is_told(
+    plugin: Machinery, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.acts["start"] = answer(200, {**REPORT, "warning": "pc1 was not told (fix: tell it)"})
+    plugin.start("pc1")
+    (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert record.getMessage() == "pc1 was not told (fix: tell it)"
 
 
 def test_a_report_that_lacks_everything_fails_no_start(plugin: Machinery, service: Service) -> None:

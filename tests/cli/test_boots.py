@@ -16,11 +16,11 @@ READY: dict[str, Any] = {
     "host": "pc1", "generation": 4, "image": "win10@1", "prewarmed": False, "started": 1.7e9,
     "stages": {"swap": 0.02, "dhcp": 2.4, "tftp": 2.6, "ipxe": 5.1, "script": 5.2, "login": 5.3,
                "rpc": 26.5, "agent": 31.0},
-    "recovery_s": None, "ready": True, "stalled": "",
+    "recovery_s": None, "ready": True, "stalled": "", "warning": "pc1 was not told [/x]",
 }  # fmt: skip
 STALLED = {
     **READY, "generation": 5, "stages": {"dhcp": 2.4}, "ready": False,
-    "stalled": "no tftp: <is UDP port 69 open?>",
+    "stalled": "no tftp: <is UDP port 69 open?>", "warning": "",
 }  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def test_table(boots: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) 
     assert "stalled" in said
     assert "ready" in ready
     assert "no tftp: <is UDP port 69 open?>" in said
+    assert "pc1 was not told [/x]" in said
     boots.clear()
     assert run("pc1") == 0
     assert "no boot of pc1 is on record" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -44,9 +45,9 @@ def host(make: Make) -> Host:
     return made
 
 
-@pytest.fixture
-def cli(host: Host, tmp_path: Path) -> Iterator[Cli]:
-    """Return the command line of a service that runs."""
+@contextmanager
+def serve(host: Host, tmp_path: Path) -> Iterator[Cli]:
+    """Give the command line of a service that runs."""
     socket = tmp_path / "api.sock"
     conf = tmp_path / "zfsiscsi.conf"
     text = EXAMPLE.read_text().replace("http://127.0.0.1:8470", f"unix://{socket}")
@@ -59,6 +60,12 @@ def cli(host: Host, tmp_path: Path) -> Iterator[Cli]:
     yield lambda *words: run(["--conf", str(conf), *words])
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def cli(host: Host, tmp_path: Path) -> Iterator[Cli]:
+    with serve(host, tmp_path) as made:
+        yield made
 
 
 def test_runs(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +135,19 @@ def test_start_and_stop(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["generation"] == 2
     assert cli("stop", "pc1") == 0
     assert capsys.readouterr().out.startswith("pc1: ")
+
+
+def test_a_warning_of_the_boot(
+    make: Make, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words of a guest are no markup."""
+    world.warning = "pc1 was not told: [/x]"
+    told = make(network_via="agent")
+    quiet(told, State.CLEAN)
+    with serve(told, tmp_path) as cli:
+        for words in (("start", "pc1"), ("hosts",), ("boots", "pc1")):
+            assert cli(*words) == 0
+            assert world.warning in capsys.readouterr().out
 
 
 def test_reset_and_maintenance(cli: Cli, host: Host) -> None:

@@ -2,7 +2,8 @@
 
 It is what the emulated machine starts instead of QEMU: asks for its boot script as iPXE does, logs
 in with the credentials in it (libiscsi), answers a DCE/RPC bind on 135 and CAPE's agent's GET / on
-8000. `POST /infect` writes over the boot sector; `GET /sector` tells what is in it.
+8000. `POST /infect` writes over the boot sector; `GET /sector` tells what is in it. `POST /execute`
+runs a program in its network, which sees an empty /etc of its own.
 
     guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login] [--after SECONDS]
 """
@@ -121,6 +122,9 @@ class Agent(http.server.BaseHTTPRequestHandler):
             self._send({"message": "CAPE Agent!", "version": "0.1"})
 
     def do_POST(self) -> None:
+        if self.path == "/execute":
+            self._send(execute(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            return
         assert self.disk
         self.disk.write(os.urandom(SECTOR))
         self._send({"message": "infected"})
@@ -131,6 +135,17 @@ class Agent(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def execute(form: str) -> dict[str, str]:
+    import shlex  # only for those who need them: this program is started at each boot
+    import subprocess
+    from urllib.parse import parse_qs
+
+    argv = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /etc && exec "$@"', "sh"]
+    argv += shlex.split(parse_qs(form)["command"][0])
+    done = subprocess.run(argv, capture_output=True, text=True)
+    return {"stdout": done.stdout, "stderr": done.stderr}
 
 
 def daemonize(pidfile: Path) -> None:

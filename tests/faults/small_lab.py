@@ -196,6 +196,11 @@ class SmallLab:
         argv = [*prefix, *CURL, url]
         return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
+    def routes(self) -> str:
+        """Return the default routes of the host."""
+        argv = ["ip", "-n", self._inside, "route", "show", "default"]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
     def processes(self, names: Sequence[str]) -> list[str]:
         """Names of the programs of this lab's service that run now."""
         found = []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
-from cuckoo_zfsiscsi.lab.network import mac
+from cuckoo_zfsiscsi.lab.network import SERVER, mac
 from tests.faults.conf import PASSWORD
 from tests.faults.patience import SERVICE
 from tests.faults.small_lab import SmallLab
@@ -34,6 +34,14 @@ def test_sigterm_ends_everything(lab: SmallLab) -> None:
     assert lab.kill(signal.SIGTERM) == 0
     assert lab.machine.pid is None
     assert lab.processes(["tgtd", "dnsmasq"]) == []
+
+
+def test_a_guest_is_told_its_default_route_by_its_agent(lab: SmallLab) -> None:
+    lab.conf.write_text(lab.conf.read_text() + "network_via = agent\n")
+    lab.start()
+    assert lab.routes() == ""
+    assert lab.client.start("pc1", SERVICE)["warning"] == ""
+    assert lab.routes().split() == ["default", "via", str(SERVER.ip), "dev", "eth0"]
 
 
 def test_left_over_daemons_are_replaced(lab: SmallLab) -> None:

@@ -24,6 +24,7 @@ from tests.service.fakes import (
     FakeStore,
     FakeTarget,
     World,
+    fake_default_route,
     fake_probe,
 )
 from tests.waiting import HANG
@@ -60,6 +61,7 @@ def make(world: World, clock: AnyClock) -> Iterator[Make]:
             power=FakePower(world),
             boots=FakeBoots(world),
             probes=probes,
+            default_route=fake_default_route(world, config),
             pace=Pace(clock=clock),
         )
         host = Host(config, parts, lambda job: job())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Disk, Evidence, Image, Space
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
@@ -17,6 +18,7 @@ from cuckoo_zfsiscsi.progress import Progress
 from cuckoo_zfsiscsi.readiness import Answer
 from cuckoo_zfsiscsi.readiness.attempt import attempt
 from cuckoo_zfsiscsi.readiness.stream import GuestError
+from cuckoo_zfsiscsi.service.parts import Tell
 
 STUCK = 0.3
 """Seconds until a power device that can't cut gives up; hosts have more time than that."""
@@ -38,6 +40,8 @@ class World:
     boots: bool = True
     """The machine comes up when it is switched on and armed."""
     answers: set[str] = field(default_factory=lambda: {"rpc", "agent"})
+    warning: str = ""
+    """What comes of telling it its default route."""
     busy: float = 0.0
     """Seconds that the guest takes to answer."""
     hot: bool = False
@@ -261,3 +265,13 @@ def fake_probe(world: World, name: str) -> Callable[[Deadline], Answer]:
         return "answers"
 
     return lambda deadline: attempt(partial(ask, deadline))
+
+
+def fake_default_route(world: World, config: HostConfig) -> Tell | None:
+    """Return what tells a host of this configuration."""
+
+    def tell(deadline: Deadline) -> str:
+        world.act("tell", deadline)
+        return world.warning
+
+    return tell if config.network_via == "agent" else None

@@ -19,7 +19,15 @@ from cuckoo_zfsiscsi.service.parts import Parts, Probe
 from cuckoo_zfsiscsi.service.report import BootReport, Run
 from tests.clocks import VirtualClock
 from tests.config.sample import EXAMPLE
-from tests.service.fakes import FakeBoots, FakePower, FakeStore, FakeTarget, World, fake_probe
+from tests.service.fakes import (
+    FakeBoots,
+    FakePower,
+    FakeStore,
+    FakeTarget,
+    World,
+    fake_default_route,
+    fake_probe,
+)
 from tests.waiting import HANG
 
 PATIENCE = 60.0
@@ -84,6 +92,7 @@ class Machine:
             power=FakePower(world),
             boots=FakeBoots(world),
             probes=probes,
+            default_route=fake_default_route(world, self.config),
             runs=self.record,
             events=self.record,
             pace=Pace(clock=self.clock),

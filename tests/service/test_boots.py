@@ -13,10 +13,11 @@ from cuckoo_zfsiscsi.service.report import BootReport
 READY = BootReport(
     "pc1", 3, "win10@1", True, stages={"dhcp": 2.5, "rpc": 20.0}, recovery_s=21.5, ready=True
 )
+WARNED = replace(READY, warning="pc1 was not told; say so (fix: a; b)")
 STALLED = BootReport("pc1", 4, "win10@1", False, stages={"dhcp": 2.5}, stalled="no tftp: look")
 
 
-@pytest.mark.parametrize("report", [READY, STALLED])
+@pytest.mark.parametrize("report", [READY, WARNED, STALLED])
 def test_a_boot_becomes_an_event_and_back(report: BootReport) -> None:
     before = time.time()
     event = to_event(report, 30.0)
@@ -29,6 +30,7 @@ def test_a_boot_becomes_an_event_and_back(report: BootReport) -> None:
 def test_what_an_event_says() -> None:
     event = to_event(READY, 30.0)
     assert (event.ok, event.what, event.stages["recovery"]) == (True, "ready, prewarmed", 21.5)
+    assert to_event(WARNED, 30.0).what == f"ready, prewarmed; {WARNED.warning}"
     event = to_event(STALLED, 30.0)
     assert (event.ok, event.what, event.generation) == (False, "no tftp: look", 4)
 

@@ -23,10 +23,11 @@ from cuckoo_zfsiscsi.errors import (
 from cuckoo_zfsiscsi.netboot.medium import Medium
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service.base import RETRY_MOST
-from cuckoo_zfsiscsi.service.boot import ALIVE_TIMEOUT
+from cuckoo_zfsiscsi.service.boot import ALIVE_TIMEOUT, TELL_TIMEOUT
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
 from cuckoo_zfsiscsi.service.steps import PROOF_FRESH
+from cuckoo_zfsiscsi.service.wishes import Stopped
 from cuckoo_zfsiscsi.service.worker import ALIVE_EVERY, FRESH, POWER_EVERY, RETRY_FIRST
 from tests.clocks import VirtualClock
 from tests.service.conftest import Make
@@ -584,6 +585,95 @@ def test_background_trouble_is_a_warning(make: Make, world: World, clock: Virtua
     world.fail.clear()
     clock.result(host.start(None, None).booted)
     clock.until(lambda: not host.report().warning, "a spare")
+
+
+def test_told_its_default_route(make: Make, world: World, clock: VirtualClock) -> None:
+    """Once all probes have answered, and before the last look at its session."""
+    world.answers.discard("agent")
+    host = make(network_via="agent")
+    run = host.start(None, None)
+    clock.until(lambda: world.is_up, "booted")
+    clock.sleep(5.0)
+    assert "tell" not in world.journal
+    world.answers.add("agent")
+    assert clock.result(run.booted).warning == ""
+    assert world.journal.count("tell") == 1
+    assert world.journal[world.journal.index("tell") + 1] == "sessions"
+    clock.sleep(3 * ALIVE_EVERY)
+    clock.result(host.stop())
+    clock.result(host.start(None, None).booted)
+    assert world.journal.count("tell") == 2, "not once per boot"
+
+
+def test_nobody_tells_who_asks_dhcp(make: Make, world: World, clock: VirtualClock) -> None:
+    clock.result(make(network_via="dhcp").start(None, None).booted)
+    assert "tell" not in world.journal
+
+
+def test_told_once_though_the_session_is_away(
+    make: Make, world: World, clock: VirtualClock
+) -> None:
+    session = []
+
+    def hide() -> None:
+        session.append(world.session)
+        world.session = None
+
+    world.before["tell"] = hide
+    world.answers.discard("agent")
+    host = make(network_via="agent")
+    run = host.start(None, None)
+    world.spontaneous = True
+    world.answers.add("agent")
+    clock.until(lambda: session, "told")
+    clock.sleep(5.0)
+    assert not run.booted.done()
+    (world.session,) = session
+    clock.result(run.booted)
+    assert world.journal.count("tell") == 1
+
+
+def test_not_told_is_a_warning(make: Make, world: World, clock: VirtualClock) -> None:
+    world.warning = "pc1 was not told"
+    host = make(network_via="agent")
+    assert clock.result(host.start(None, None).booted).warning == "pc1 was not told"
+    assert host.report().state is State.RUNNING
+    assert host.report().warning == "pc1 was not told"
+    world.fail["make_spare"] = ImageError("no space")
+    clock.result(host.stop())
+    quiet(host, State.CLEAN)
+    assert host.report().warning == "no space; pc1 was not told"
+    world.warning = ""
+    world.fail.clear()
+    assert clock.result(host.start(None, None).booted).warning == ""
+    clock.until(lambda: not host.report().warning, "no warning any more")
+
+
+def test_told_while_it_is_prewarmed(make: Make, world: World, clock: VirtualClock) -> None:
+    world.warning = "pc1 was not told"
+    host = make(prewarm=True, network_via="agent")
+    wait_for(host, State.READY)
+    assert world.journal.count("tell") == 1
+    report = clock.result(host.start(None, None).booted)
+    assert (report.prewarmed, report.warning) == (True, "pc1 was not told")
+    assert world.journal.count("tell") == 1
+
+
+def test_telling_takes_a_time_of_its_own(make: Make, world: World, clock: VirtualClock) -> None:
+    """A host is ready by then: that its boot_timeout ends meanwhile is no failure."""
+    world.before["tell"] = lambda: clock.sleep(TELL_TIMEOUT - 1.0)
+    host = make(network_via="agent", boot_timeout=10.0)
+    clock.result(host.start(None, None).booted)
+
+
+def test_stopped_while_it_is_told(make: Make, world: World, clock: VirtualClock) -> None:
+    host = make(network_via="agent")
+    stopped: list[Stopped] = []
+    world.before["tell"] = lambda: stopped.append(host.stop())
+    with pytest.raises(CancelledError):
+        clock.result(host.start(None, None).booted)
+    clock.result(stopped[0])
+    assert world.power is PowerState.OFF
 
 
 def test_the_pauses_of_a_quarantine(make: Make, world: World, clock: VirtualClock) -> None:

@@ -21,7 +21,7 @@ from cuckoo_zfsiscsi.errors import (
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service import life
 from cuckoo_zfsiscsi.service.paper import ECHO, PaperHost
-from cuckoo_zfsiscsi.service.paper_boot import FOLLOW, LOGIN, RETRY_FIRST
+from cuckoo_zfsiscsi.service.paper_boot import FOLLOW, LOGIN, RETRY_FIRST, Script
 from cuckoo_zfsiscsi.service.report import Run, State
 from tests.clocks import VirtualClock
 from tests.service.fakes import STUCK, World
@@ -80,6 +80,32 @@ def test_each_boot_has_a_disk_and_a_secret_of_its_own(machine: Machine, world: W
     assert machine.record.boots() == [(1, True), (2, True), (3, True)]
     assert world.journal.count("swap") == 3
     assert "off" not in world.journal, "nobody asked for its power"
+
+
+def test_told_its_default_route(make: Make, world: World, clock: VirtualClock) -> None:
+    """Once per boot; again if a request came between, as that went first."""
+    machine = make(network_via="agent")
+    world.warning = "pc1 was not told"
+    asked: list[Script] = []
+
+    def ask() -> None:
+        if not asked:
+            clock.sleep(ECHO)
+            asked.append(machine.host.ask())
+
+    world.before["tell"] = ask
+    boot(machine)
+    with pytest.raises(BootRefusedError, match="no new boot"):
+        clock.result(asked[0])
+    assert world.journal.count("tell") == 2
+    assert machine.host.report().warning == "pc1 was not told"
+    clock.sleep(60.0)
+    assert world.journal.count("tell") == 2
+    machine.reset_button()
+    world.warning = ""
+    boot(machine)
+    assert world.journal.count("tell") == 3
+    assert machine.host.report().warning == ""
 
 
 def test_retransmitted_and_duplicated(machine: Machine, world: World, clock: VirtualClock) -> None:
