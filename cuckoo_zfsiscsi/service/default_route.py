@@ -44,9 +44,9 @@ def by_agent(host: HostConfig, default_route: DefaultRoute, deadline: Deadline) 
     except DeadlineExceededError as error:
         wrong = error.what
     else:
-        if DONE in output.stdout:
-            return ""
         said = output.stdout.strip() or output.stderr.strip()
+        if output.stdout.strip().endswith(DONE):
+            return ""
         wrong = f"it says {said[-200:]!r}"
     return (
         f"{host.label} was not told gateway and name servers: {wrong} "

@@ -1,10 +1,12 @@
 @echo off
 rem Prepares Windows 7, 10 or 11 as an analysis host. Run it as administrator, in the image:
-rem   prepare.cmd CAPE-ADDRESS SERVICE-ADDRESS AGENT-FILE
+rem   prepare.cmd CAPE-ADDRESS SERVICE-ADDRESS AGENT-FILE [GATEWAY [DNS]]
+rem With GATEWAY the system sets its default route and name server at each start, for hosts that ask
+rem no DHCP; DNS is GATEWAY if it is left out.
 rem It may be run again. What it can't do by itself it says at the end; see docs/guest.rst.
 setlocal
 if "%~3"=="" (
-    echo usage: prepare.cmd CAPE-ADDRESS SERVICE-ADDRESS AGENT-FILE
+    echo usage: prepare.cmd CAPE-ADDRESS SERVICE-ADDRESS AGENT-FILE [GATEWAY [DNS]]
     exit /b 2
 )
 net session >nul 2>&1
@@ -27,6 +29,13 @@ netsh advfirewall firewall add rule name=zfsiscsi-agent dir=in action=allow prot
 
 rem CAPE's agent at each logon, with all rights.
 schtasks /create /f /tn agent /sc onlogon /rl highest /tr "pythonw \"%~f3\""
+
+rem The way out, at each start as SYSTEM. Every card gets the name server: its name differs on each host.
+rem No pipe in it, as cmd would take that for its own; and 261 characters at most.
+schtasks /delete /f /tn default-route >nul 2>&1
+set dns=%~5
+if "%dns%"=="" set dns=%~4
+if not "%~4"=="" schtasks /create /f /tn default-route /sc onstart /ru SYSTEM /tr "powershell -NoProfile -Command \"route add 0.0.0.0 mask 0.0.0.0 %~4; foreach ($c in Get-WmiObject Win32_NetworkAdapterConfiguration -Filter IPEnabled=TRUE) { $c.SetDNSServerSearchOrder('%dns%') }\""
 
 rem No sleep, no screen saver, no fast start-up: its "off" is a hibernation of a disk that is gone.
 powercfg /hibernate off

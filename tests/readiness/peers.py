@@ -62,6 +62,23 @@ class Network:
         """Return what begins a command in it."""
         return ["nsenter", f"--net={self._path}"]
 
+    def guest(self, etc: Path) -> list[str]:
+        """Give it a card with a guest's address; return what begins a command of that guest's.
+
+        Args:
+            etc: folder that the command sees as /etc.
+        """
+        for words in ("link add eth0 type bridge", f"addr add {GUEST}/24 dev eth0",
+                      "link set eth0 up"):  # fmt: skip
+            subprocess.run(["ip", "-n", self.name, *words.split()], check=True)
+        begin = 'mount --bind "$0" /etc && echo guest >/proc/sys/kernel/hostname && exec "$@"'
+        return [*self.prefix(), "unshare", "--mount", "--uts", "sh", "-c", begin, str(etc)]
+
+    def routes(self) -> list[str]:
+        """Return its default routes."""
+        argv = ["ip", "-n", self.name, "route", "show", "default"]
+        return [line.strip() for line in subprocess.check_output(argv, text=True).splitlines()]
+
     def run(self, job: Callable[[], T]) -> T:
         """Run a function in a thread that lives there."""
         results: list[T] = []
@@ -138,11 +155,7 @@ def cape_agent(
     """
     etc.mkdir(exist_ok=True)
     (etc / "hosts").write_text(hosts)
-    for words in ("link add eth0 type bridge", f"addr add {GUEST}/24 dev eth0", "link set eth0 up"):
-        subprocess.run(["ip", "-n", network.name, *words.split()], check=True)
-    begin = 'mount --bind "$1" /etc && echo guest >/proc/sys/kernel/hostname && exec "$2" "$3"'
-    shell = ["sh", "-c", begin, "sh", str(etc), sys.executable, str(program)]
-    process = subprocess.Popen([*network.prefix(), "unshare", "--mount", "--uts", *shell])
+    process = subprocess.Popen([*network.guest(etc), sys.executable, str(program)])
     try:
         wait(
             lambda: process.poll() is not None or network.run(lambda: accepts(GUEST, 8000)),

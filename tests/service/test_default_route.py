@@ -15,7 +15,6 @@ from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.config.default_route import DefaultRoute
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError
-from cuckoo_zfsiscsi.lab.command import run
 from cuckoo_zfsiscsi.service.default_route import DONE, by_agent, command
 from tests.config.sample import EXAMPLE
 from tests.readiness.peers import AGENTS, GUEST, Network, cape_agent, guest, says, silent
@@ -54,26 +53,20 @@ def tell(network: Network, default_route: DefaultRoute) -> str:
     return network.run(lambda: by_agent(host(), default_route, Deadline(HANG)))
 
 
-def routes(network: Network) -> list[str]:
-    return run(["ip", "-n", network.name, "route", "show", "default"], timeout=HANG).splitlines()
-
-
 @pytest.mark.parametrize("program", AGENTS)
 def test_linux(network: Network, etc: Path, program: Callable[[], Path]) -> None:
     with cape_agent(network, program(), etc):
         for _ in range(2):  # a second time, over a file and a route
             assert tell(network, BOTH) == ""
-            assert [route.split() for route in routes(network)] == [
-                ["default", "via", str(GATEWAY), "dev", "eth0"]
-            ]
+            assert network.routes() == [f"default via {GATEWAY} dev eth0"]
             assert not (etc / "resolv.conf").is_symlink()
             assert (etc / "resolv.conf").read_text() == WRITTEN
         other = IPv4Address("10.99.0.7")
         assert tell(network, DefaultRoute(other, ())) == ""
-        assert [route.split()[2] for route in routes(network)] == [str(other)]
+        assert network.routes() == [f"default via {other} dev eth0"]
         assert (etc / "resolv.conf").read_text() == WRITTEN
         assert tell(network, DefaultRoute(None, (GATEWAY,))) == ""
-        assert [route.split()[2] for route in routes(network)] == [str(other)]
+        assert network.routes() == [f"default via {other} dev eth0"]
         assert (etc / "resolv.conf").read_text() == f"nameserver {GATEWAY}\n"
 
 
