@@ -56,6 +56,11 @@ class BootNetwork:
         """Every boot_file that a host has of its own, once."""
         return tuple(dict.fromkeys(host.boot_file for host in self.hosts if host.boot_file))
 
+    @property
+    def default_routes(self) -> tuple[DefaultRoute, ...]:
+        """Every one that a host has, once: of most networks a single one."""
+        return tuple(dict.fromkeys(host.default_route for host in self.hosts))
+
 
 def describe(config: Config) -> tuple[BootNetwork, ...]:
     """Return them, that of [netboot] first.

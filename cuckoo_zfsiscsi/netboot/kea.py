@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cuckoo_zfsiscsi.config import Config
+from cuckoo_zfsiscsi.config.default_route import DefaultRoute
 from cuckoo_zfsiscsi.netboot import OnEvent
 from cuckoo_zfsiscsi.netboot.describe import BOOT_FILES, LEASE, BootNetwork, describe
 from cuckoo_zfsiscsi.netboot.server import DhcpServer, Program
@@ -39,7 +40,12 @@ def fragment(nets: Sequence[BootNetwork]) -> Json:
             {
                 "hw-address": host.mac,
                 "ip-address": str(host.ip),
-                "client-classes": [HOST, _hosts_class(net), _files_class(net, host.boot_file)],
+                "client-classes": [
+                    HOST,
+                    _hosts_class(net),
+                    _files_class(net, host.boot_file),
+                    _route_class(net, host.default_route),
+                ],
             }
             for net in nets
             for host in net.hosts
@@ -55,6 +61,10 @@ def _files_class(net: BootNetwork, file: str | None) -> str:
     return f"{net.name}-own{net.own_files.index(file) + 1}" if file else f"{net.name}-usual"
 
 
+def _route_class(net: BootNetwork, route: DefaultRoute) -> str:
+    return f"{net.name}-route{net.default_routes.index(route) + 1}"
+
+
 def _classes(nets: Sequence[BootNetwork]) -> list[Json]:
     """First the ROM loads iPXE, for its kind of firmware (RFC 4578); then iPXE gets the script."""
     no_pxedhcp = [{"name": "ipxe"}, {"space": "ipxe", "name": "no-pxedhcp", "data": "1"}]
@@ -68,6 +78,12 @@ def _classes(nets: Sequence[BootNetwork]) -> list[Json]:
             "(option[93].hex == 0x0007 or option[93].hex == 0x0009)",
         },
         {"name": "rom", "test": "not (member('ipxe') or member('http'))"},
+        {
+            "name": "system",
+            "test": "not (member('ipxe') or option[93].exists"
+            " or substring(option[60].hex, 0, 9) == 'PXEClient'"
+            " or substring(option[60].hex, 0, 10) == 'HTTPClient')",
+        },
         *(one for net in nets for one in _classes_of(net)),
     ]  # fmt: skip
 
@@ -92,13 +108,40 @@ def _classes_of(net: BootNetwork) -> list[Json]:
     for one in classes:
         if "boot-file-name" in one:
             one["next-server"] = str(net.server)
-    return classes
+    return [*classes, *_route_classes(net)]
 
 
 def _class(name: str, stage: str, who: str, file: str, options: list[Json] | None = None) -> Json:
     """Return a class for who is known (RFC 2131: `file`) at one stage of its boot."""
-    test = f"member('KNOWN') and member('{who}') and member('{stage}')"
-    return {"name": name, "test": test, "boot-file-name": file, "option-data": options or []}
+    return {
+        "name": name,
+        "test": _test(stage, who),
+        "boot-file-name": file,
+        "option-data": options or [],
+    }
+
+
+def _route_classes(net: BootNetwork) -> list[Json]:
+    """Tell the running system of gateway and name servers; a ROM and iPXE never.
+
+    What iPXE knows goes into the iBFT, and Windows would send its disk's traffic to a gateway that
+    it finds there.
+    """
+    classes: list[Json] = []
+    for route in net.default_routes:
+        who = _route_class(net, route)
+        values = {
+            "routers": str(route.gateway or ""),
+            "domain-name-servers": ", ".join(map(str, route.dns)),
+        }
+        options = [{"name": name, "data": data} for name, data in values.items() if data]
+        test = _test("system", who)
+        classes += [{"name": who}, {"name": f"{who}-system", "test": test, "option-data": options}]
+    return classes
+
+
+def _test(stage: str, who: str) -> str:
+    return f"member('KNOWN') and member('{who}') and member('{stage}')"
 
 
 def render(config: Config) -> str:
@@ -127,7 +170,6 @@ def render(config: Config) -> str:
             "host-reservation-identifiers": ["hw-address"],
             "match-client-id": False,
             "valid-lifetime": LEASE,
-            # Neither router nor name server: Windows would send its disk's traffic to the router.
             "subnet4": [
                 {
                     "id": number,

@@ -12,12 +12,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from cuckoo_zfsiscsi.config import Config, HostConfig
+from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import NetbootError
 from cuckoo_zfsiscsi.netboot import OnEvent, isc, paper_hook, plain, render_template
 from cuckoo_zfsiscsi.netboot.address import ensure_addresses
+from cuckoo_zfsiscsi.netboot.describe import describe
 from cuckoo_zfsiscsi.netboot.dnsmasq import Dnsmasq
 from cuckoo_zfsiscsi.netboot.paper_door import Ask, PaperDoor
 from cuckoo_zfsiscsi.netboot.server import CLOSE_TIMEOUT, DhcpServer, Program
@@ -40,36 +41,22 @@ def render(config: Config) -> str:
     Raises:
         NetbootError: a value could change its meaning.
     """
-    netboot = config.netboot
+    (net,) = describe(config)
     run_dir = config.zfsiscsi.run_dir
+    for host in net.hosts:
+        if host.boot_file and host.boot_file not in BOOT_FILES:
+            raise NetbootError(
+                f"{host.label}.boot_file: the paper's servers have no {host.boot_file}",
+                fix=f"boot_file = {BOOT_FILES[-1]}, or another dhcp in [netboot]",
+            )
     return render_template(
         "paper_dhcpd.conf.j2",
-        network=netboot.address.network.network_address,
-        netmask=netboot.address.netmask,
-        server=netboot.address.ip,
+        net=net,
         python=plain("the path of Python", sys.executable, PATH),
         hook=plain("the path of the hook", Path(paper_hook.__file__).resolve(), PATH),
         socket=plain("zfsiscsi.run_dir", run_dir / SOCKET, PATH),
         scripts=plain("zfsiscsi.run_dir", scripts(config), PATH),
-        hosts=[
-            {
-                "label": plain("a label", host.label, r"[a-z0-9-]+"),
-                "mac": plain(f"{host.label}.mac", host.mac, r"[0-9a-f:]{17}"),
-                "ip": host.ip,
-                "boot_file": _boot_file(host),
-            }
-            for host in config.hosts
-        ],
     )
-
-
-def _boot_file(host: HostConfig) -> str:
-    if host.boot_file and host.boot_file not in BOOT_FILES:
-        raise NetbootError(
-            f"{host.label}.boot_file: the paper's servers have no {host.boot_file}",
-            fix=f"boot_file = {BOOT_FILES[-1]}, or another dhcp in [netboot]",
-        )
-    return host.boot_file or ""
 
 
 class PaperFiles:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.waiting import HANG
 
 CLONE_NEWNET = 0x40000000
+ALL = "255.255.255.255"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Options = dict[int, bytes]
@@ -106,6 +107,14 @@ class DhcpClient:
         self._forget()
         return self._ask(mac, kind, options)
 
+    def renew(self, mac: str, ip: str, server: str, options: Options) -> Lease | None:
+        """Ask the server to renew a lease, or with 255.255.255.255 any (RFC 2131, 4.3.2).
+
+        The card must have the address: there the answer goes.
+        """
+        self._forget()
+        return self._ask(mac, 3, options, server, ip)
+
     def is_ignored(self, requests: list[Request], known: Request) -> bool:
         """Tell whether nobody has answered these requests when another, sent later, is answered.
 
@@ -117,16 +126,18 @@ class DhcpClient:
         numbers = set()
         for request in requests:
             number, packet = make_packet(*request)
-            self.socket.sendto(packet, ("255.255.255.255", 67))
+            self.socket.sendto(packet, (ALL, 67))
             numbers.add(number)
         assert self._ask(*known), "nobody answers what is to be answered"
         return not numbers & self._heard
 
-    def _ask(self, mac: str, kind: int, options: Options) -> Lease | None:
-        number, packet = make_packet(mac, kind, options)
+    def _ask(
+        self, mac: str, kind: int, options: Options, server: str = ALL, ip: str = ""
+    ) -> Lease | None:
+        number, packet = make_packet(mac, kind, options, ip)
         end = time.monotonic() + HANG
         while (rest := end - time.monotonic()) > 0:
-            self.socket.sendto(packet, ("255.255.255.255", 67))
+            self.socket.sendto(packet, (server, 67))
             if answer := self._answer(number, min(rest, 1.0)):
                 return parse(answer)
         return None
@@ -151,10 +162,18 @@ class DhcpClient:
         return None
 
 
-def make_packet(mac: str, kind: int, options: Options) -> tuple[bytes, bytes]:
-    """Return the number of a request, and the request."""
+def make_packet(mac: str, kind: int, options: Options, ip: str = "") -> tuple[bytes, bytes]:
+    """Return the number of a request, and the request.
+
+    Args:
+        mac: of who asks.
+        kind: 1 discover, 3 request.
+        options: of it.
+        ip: address that the asker has (ciaddr), to which the answer goes then.
+    """
     number = os.urandom(4)
-    head = struct.pack("!BBBB4sHH16x", 1, 1, 6, 0, number, 0, 0x8000)
+    own = socket.inet_aton(ip or "0")
+    head = struct.pack("!BBBB4sHH4s12x", 1, 1, 6, 0, number, 0, 0 if ip else 0x8000, own)
     body = head + bytes.fromhex(mac.replace(":", "")).ljust(16 + 192, b"\0")
     options = {53: bytes([kind]), 55: bytes([1, 3, 6, 15, 51, 54, 66, 67, 175]), **options}
     packed = b"".join(bytes([code, len(data)]) + data for code, data in options.items())

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cuckoo_zfsiscsi.config import Config
-from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import NetbootError
 from cuckoo_zfsiscsi.netboot import isc, kea
@@ -31,55 +28,13 @@ from tests.netboot.exchange import (
     lease,
 )
 from tests.netboot.network import DhcpClient, Network, inside
+from tests.netboot.sites import SITES, site_server
 from tests.waiting import HANG
-
-SITES = {
-    "dnsmasq": (
-        "port=0\ninterface=boot0\nbind-interfaces\nno-ping\nleasefile-ro\n"
-        "dhcp-range=10.99.0.100,10.99.0.110\ndhcp-option=option:router,10.99.0.254\n{lines}",
-        ["dnsmasq", "-k", "--log-facility=-", "--pid-file=", "--user=root", "-C", "{file}"],
-        "started",
-    ),
-    "isc": (
-        "ping-check false;\nauthoritative;\n"
-        "subnet 10.99.0.0 netmask 255.255.255.0 {{ range 10.99.0.100 10.99.0.110; }}\n{lines}",
-        ["dhcpd", "-4", "-f", "-d", "--no-pid", "-cf", "{file}", "-lf", "{leases}", "boot0"],
-        "Server starting service.",
-    ),
-    "kea": (
-        '{{"Dhcp4": {{"interfaces-config": {{"interfaces": ["boot0"]}},\n'
-        '"lease-database": {{"type": "memfile", "persist": false}},\n"reservations-global": true,\n'
-        '"subnet4": [{{"id": 1, "subnet": "10.99.0.0/24",\n'
-        '"pools": [{{"pool": "10.99.0.100 - 10.99.0.110"}}]}}],\n{lines}}}}}\n',
-        ["env", "KEA_PIDFILE_DIR={folder}", "KEA_LOCKFILE_DIR=none", "kea-dhcp4", "-c", "{file}"],
-        "DHCP4_STARTED",
-    ),
-}
 
 
 @pytest.fixture
 def config(make_config: MakeConfig) -> Config:
     return make_config("boot0", more="boot_file = snponly.efi", dhcp="external")
-
-
-@contextmanager
-def site_server(net: Network, folder: Path, kind: str, lines: str) -> Iterator[None]:
-    """Run a site's own server with our lines in it."""
-    whole, argv, started = SITES[kind]
-    file, leases = folder / "site.conf", folder / "leases"
-    file.write_text(whole.format(lines=lines))
-    leases.touch()
-    ready = threading.Event()
-    words = [word.format(file=file, leases=leases, folder=folder) for word in argv]
-    daemon = Daemon(
-        words, folder / "site.pid", on_line=lambda line: ready.set() if started in line else None
-    )
-    with inside(net.server):
-        daemon.start(Deadline(HANG), ready.is_set)
-        try:
-            yield
-        finally:
-            daemon.stop(Deadline(HANG))
 
 
 @pytest.mark.parametrize("kind", SITES)
@@ -119,9 +74,9 @@ def test_windows_gets_every_host_and_file(config: Config) -> None:
         r"Add-DhcpServerv4Reservation .* -IPAddress (\S+) -ClientId '(\S+)'", done.text
     )
     assert reserved == [(IP1, MAC1.replace(":", "-")), (IP2, MAC2.replace(":", "-"))]
-    boots = re.findall(r"^Add-Boot '.*?' (@\{.*\}) @\('(.*)'\) '(.*)'$", done.text, re.MULTILINE)
+    boots = re.findall(r"^Add-Boot '.*?' @\{.*\} @\('(.*)'\) '(.*)'$", done.text, re.MULTILINE)
     first, second = (mac.replace(":", "") for mac in (MAC1, MAC2))
-    assert [(macs, file) for _, macs, file in boots] == [
+    assert boots == [
         (f"{first}','{second}", SCRIPT),
         (first, FILES + "ipxe.efi"),
         (first, "ipxe.efi"),
@@ -131,7 +86,8 @@ def test_windows_gets_every_host_and_file(config: Config) -> None:
         (second, "snponly.efi"),
     ]
     defined = set(re.findall(r"^Add-DhcpServerv4Class -Name '(.*?)'", done.text, re.MULTILINE))
-    used = {name.rstrip("*") for what, *_ in boots for name in re.findall(r"'(zfs.*?)'", what)}
+    rules = re.findall(r"@\('(?:EQ|NE)', (.*?)\)", done.text)
+    used = {name.rstrip("*") for rule in rules for name in re.findall(r"'(.*?)'", rule)}
     assert used == defined
 
 
