@@ -1,12 +1,13 @@
-"""What of a changed zfsiscsi.conf the service can take while it runs: how hosts come to iPXE."""
+"""What of a changed zfsiscsi.conf the service can take while it runs: what DHCP tells the hosts."""
 
 from __future__ import annotations
 
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.errors import ServeError
 
-NETBOOT = ("dhcp", "tftp_root", "wimboot")
-HOST = ("boot_file",)
+ROUTE = ("gateway", "dns")
+NETBOOT = ("dhcp", "tftp_root", "wimboot", *ROUTE)
+HOST = ("boot_file", *ROUTE)
 """Keys whose new values are taken. All others hold disks, power or listeners that are in use."""
 
 
@@ -24,7 +25,9 @@ def check_change(old: Config, new: Config) -> list[str]:
     networks = {network.section: network for network in new.more_networks}
     if [network.section for network in old.more_networks] != list(networks):
         _refuse("which [network:...] there are")
-    sections += [(f"[{was.section}]", was, networks[was.section], ()) for was in old.more_networks]
+    sections += [
+        (f"[{was.section}]", was, networks[was.section], ROUTE) for was in old.more_networks
+    ]
     before = {host.label: host for host in old.hosts}
     after = {host.label: host for host in new.hosts}
     if list(before) != list(after):
@@ -38,8 +41,18 @@ def check_change(old: Config, new: Config) -> list[str]:
                 continue
             if key not in keys:
                 _refuse(f"{name} {key}")
-            found.append(f"{name} {key} = {value}")
+            found.append(f"{name} {key} = {_write(value)}")
+    for name, host in after.items():
+        is_same = new.default_route(host) == old.default_route(before[name])
+        if host.network_via == "agent" and not is_same:
+            _refuse(f"what {name}'s agent is told of gateway and dns")
     return found
+
+
+def _write(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "off"
+    return "(not set)" if value is None else str(value)
 
 
 def _refuse(what: str) -> None:

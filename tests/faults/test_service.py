@@ -78,6 +78,8 @@ def test_reload_takes_what_can_be_taken_and_no_run_ends(lab: SmallLab, tmp_path:
 
     reload("firmware = bios", "firmware = bios\nboot_file = snponly.efi", "boot_file = snponly.efi")
     assert "snponly.efi" in (tmp_path / "run/dnsmasq.conf").read_text()
+    reload("boot_file =", "gateway = 10.99.0.2\nboot_file =", "gateway = 10.99.0.2")
+    assert ",option:router,10.99.0.2\n" in (tmp_path / "run/dnsmasq.conf").read_text()
     reload("[netboot]", "[netboot]\ndhcp = kea", "[netboot] dhcp = kea")
     assert "kea-dhcp4" in lab.processes(["kea-dhcp4", "dnsmasq"])
     reload("", "", "reload: nothing has changed")
