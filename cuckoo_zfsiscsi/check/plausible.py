@@ -29,7 +29,7 @@ def check_plausible(config: Config) -> Iterator[Finding]:
 
 def _check_network(network: Network) -> Iterator[Finding]:
     if network.portal_ip not in network.address.network:
-        what = f"is outside {network.address.network}, and the hosts get no gateway"
+        what = f"is outside {network.address.network}, and iPXE hears of no gateway"
         yield Finding(
             "warning",
             network.portal_key,

@@ -132,7 +132,7 @@ class Storage(Section):
     )
     portal: f.Address = Field(
         description="IPv4 address at which the hosts reach the iSCSI target: on their own network, "
-        "as they get no gateway.",
+        "as iPXE hears of no gateway.",
         examples=["10.99.0.1"],
     )
     portal_port: f.Port = Field(
