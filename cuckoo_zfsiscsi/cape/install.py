@@ -2,19 +2,25 @@
 
 Keys of CAPE's own files are changed only when that is asked for; what they were is noted beside
 the hosts' file, so that they can be set back.
+
+Wherever this is interrupted, CAPE still starts: the key that names the machinery is the last that
+is changed, and the first that is set back, so that what it names is there; and each file is
+written as a whole. The same command again does the rest.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cuckoo_zfsiscsi.cape.tree import CapeTree, Change, apply, write
+from cuckoo_zfsiscsi.cape.tree import CapeTree, Change, apply, raw_value, temporary, write
 from cuckoo_zfsiscsi.errors import ConfigError
 
+NAME = "zfsiscsi"
+"""Of the machinery, for CAPE."""
 SHIM = Path(__file__).with_name("shim.py")
 HEAD = """\
 # Written by "zfsiscsi cape install" from what the service says of its hosts. Change the service's
@@ -30,7 +36,7 @@ def render(view: dict[str, Any], service: str, token_file: str | None) -> str:
         service: its URL, as CAPE reaches it.
         token_file: with the token for it, on CAPE's server.
     """
-    general = {
+    own = {
         "machines": ",".join(host["label"] for host in view["hosts"]),
         "interface": view["interface"],
         "service": service,
@@ -38,7 +44,7 @@ def render(view: dict[str, Any], service: str, token_file: str | None) -> str:
         "start_timeout": f"{view['start_timeout']:g}",
         "stop_timeout": f"{view['stop_timeout']:g}",
     }
-    sections = {"zfsiscsi": general, **{host["label"]: host for host in view["hosts"]}}
+    sections = {NAME: own, **{host["label"]: host for host in view["hosts"]}}
     text = HEAD
     for name, values in sections.items():
         text += f"\n[{name}]\n"
@@ -54,15 +60,13 @@ def install(tree: CapeTree, conf: str) -> list[Path]:
     Raises:
         ConfigError: a file can't be written, or is somebody else's.
     """
-    written = []
-    for path, text, mark in (
-        (tree.shim, SHIM.read_text(), "cuckoo-zfsiscsi"),
-        (tree.conf, conf, HEAD.splitlines()[0]),
-    ):
-        found = path.read_text(errors="replace") if path.exists() else None
-        if path.is_symlink() or (found is not None and mark not in found):
+    for path, mark in _ours(tree).items():
+        if path.is_symlink() or (path.exists() and not _has(path, mark)):
             raise ConfigError(f"{path} is there, and not ours", fix=f"mv {path} {path}.before")
-        if found != text:
+    _remove_unfinished(tree)
+    written = []
+    for path, text in ((tree.conf, conf), (tree.shim, SHIM.read_text())):
+        if not path.exists() or path.read_text(errors="replace") != text:
             write(path, text)
             written.append(path)
     return written
@@ -74,13 +78,16 @@ def change(tree: CapeTree, changes: Sequence[Change]) -> None:
     Raises:
         ConfigError: a file can't be written.
     """
-    noted = {(c.path, c.section, c.key): c for c in _noted(tree)}
+    noted = {_id(one): one for one in _noted(tree)}
     for one in changes:
-        before = noted.get((one.path, one.section, one.key))
-        noted[one.path, one.section, one.key] = replace(one, old=before.old) if before else one
+        before = noted.get(_id(one))
+        # A value that we wrote is not what somebody wants back
+        ours = before is not None and before.new == one.old
+        noted[_id(one)] = replace(one, old=before.old) if before and ours else one
+    texts = _texts(changes)
     _note(tree, list(noted.values()))  # first: a change that is not noted can't be undone
-    for one in changes:
-        _apply(one)
+    for path in sorted(texts, key=lambda path: _names_machinery(path, changes)):
+        write(path, texts[path])
 
 
 def undo(tree: CapeTree) -> list[Change]:
@@ -89,48 +96,109 @@ def undo(tree: CapeTree) -> list[Change]:
     Raises:
         ConfigError: a file can't be read.
     """
-    found = []
-    for one in _noted(tree):
-        now = one.path.read_text() if one.path.exists() else ""
-        back = replace(one, old=one.new, new=one.old)
-        line = f"{one.key} = {one.new}"
-        if line in now.splitlines():
-            found.append(back)
-    return found
+    return [
+        replace(one, old=one.new, new=one.old)
+        for one in _noted(tree)
+        if raw_value(one.path, one.section, one.key) == one.new
+    ]
 
 
-def uninstall(tree: CapeTree, changes: Sequence[Change]) -> list[Path]:
-    """Remove what install() wrote, after setting back these keys; return what is gone.
+def remains(tree: CapeTree) -> list[Path]:
+    """Return the files that are ours alone, in the order in which they may go.
 
     Raises:
-        ConfigError: a file can't be written or removed.
+        ConfigError: a file can't be read.
     """
-    removed = []
-    for one in changes:
-        _apply(one)
-        lines = one.path.read_text().splitlines()
+    paths = [path for path, mark in _ours(tree).items() if _has(path, mark)]
+    if _notes(tree).exists():
+        paths.append(_notes(tree))  # last: whoever is interrupted needs it again
+    return paths
+
+
+def uninstall(tree: CapeTree) -> list[Path]:
+    """Set back the keys that undo() returns, then remove what is ours; return what is gone.
+
+    Raises:
+        ConfigError: a file can't be written or removed, or CAPE needs ours still.
+    """
+    changes = undo(tree)
+    refuse_if_needed(tree, changes)
+    texts = _texts(changes)
+    _remove_unfinished(tree)
+    gone = []
+    for path in sorted(texts, key=lambda path: not _names_machinery(path, changes)):
+        lines = texts[path].splitlines()
         if all(line.startswith("[") or not line for line in lines):  # nothing but our keys in it
-            removed.append(one.path)
-    mine = ((tree.shim, "cuckoo-zfsiscsi"), (tree.conf, HEAD.splitlines()[0]))
-    for path, mark in mine:
-        if path.is_file() and not path.is_symlink() and mark in path.read_text(errors="replace"):
-            removed.append(path)
-    if changes or not undo(tree):
-        removed += [path for path in [_notes(tree)] if path.exists()]
+            _remove(path)
+            gone.append(path)
+        else:
+            write(path, texts[path])
+    refuse_if_needed(tree, [])
+    for path in remains(tree):
+        _remove(path)
+        gone.append(path)
+    return gone
+
+
+def refuse_if_needed(tree: CapeTree, changes: Iterable[Change]) -> None:
+    """Refuse to remove what CAPE loads at its start, whatever these changes set back.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if NAME not in tree.machineries or any(one.key == "machinery" for one in changes):
+        return
+    name, fix = "cuckoo", "write another, such as machinery = kvm"
+    if tree.is_multi:
+        name, fix = "multi", f"take {NAME} out of it"
+    raise ConfigError(
+        f"{tree.place(name, name, 'machinery')} says machinery = "
+        f"{tree.get(name, name, 'machinery')}, and not by us: without our files CAPE would not "
+        "start",
+        fix=f"{fix}; then this again",
+    )
+
+
+def _ours(tree: CapeTree) -> dict[Path, str]:
+    """Return our files, and what is in each of them."""
+    return {tree.shim: "cuckoo-zfsiscsi", tree.conf: HEAD.splitlines()[0]}
+
+
+def _has(path: Path, mark: str) -> bool:
+    return path.is_file() and not path.is_symlink() and mark in path.read_text(errors="replace")
+
+
+def _id(one: Change) -> tuple[Path, str, str]:
+    return one.path, one.section, one.key
+
+
+def _texts(changes: Iterable[Change]) -> dict[Path, str]:
+    """Return the files that the changes make, as they are to be."""
+    texts: dict[Path, str] = {}
+    for one in changes:
+        if one.path not in texts:
+            texts[one.path] = one.path.read_text() if one.path.exists() else ""
+        texts[one.path] = apply(texts[one.path], one)
+    return texts
+
+
+def _names_machinery(path: Path, changes: Iterable[Change]) -> bool:
+    return any(one.path == path and one.key == "machinery" for one in changes)
+
+
+def _remove_unfinished(tree: CapeTree) -> None:
+    """Remove what is left of a write that was interrupted."""
+    for path in {tree.shim, tree.conf, _notes(tree), *(one.path for one in _noted(tree))}:
+        _remove(temporary(path))
+
+
+def _remove(path: Path) -> None:
     try:
-        for path in removed:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"{error.filename} can't be removed: {error.strerror}",
-            fix="run it as root, or as CAPE's user",
+            f"{path} can't be removed: {error.strerror}", fix="run it as root, or as CAPE's user"
         ) from None
-    return removed
-
-
-def _apply(one: Change) -> None:
-    text = one.path.read_text() if one.path.exists() else ""
-    write(one.path, apply(text, one))
 
 
 def _notes(tree: CapeTree) -> Path:

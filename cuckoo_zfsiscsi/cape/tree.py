@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cuckoo_zfsiscsi.cape.values import words
 from cuckoo_zfsiscsi.errors import ConfigError
 
 SIGNS = ("cuckoo.py", "lib/cuckoo/common/abstracts.py", "modules/machinery")
@@ -17,7 +18,7 @@ SIGNS = ("cuckoo.py", "lib/cuckoo/common/abstracts.py", "modules/machinery")
 
 @dataclass(frozen=True)
 class Change:
-    """One key that has, or is to have, another value."""
+    """One key that has, or is to have, another value. Values are as in the file: % is %%."""
 
     path: Path
     section: str
@@ -91,21 +92,74 @@ class CapeTree:
         """
         if self.get(name, section, key) == value:
             return None
-        place = self.root / "custom/conf" / f"{name}.conf"
+        new = value.replace("%", "%%")
+        place = self.place(name, section, key)
+        return Change(place, section, key, raw_value(place, section, key), new)
+
+    def place(self, name: str, section: str, key: str) -> Path:
+        """Return the file whose value of a key CAPE takes, or custom/conf's if none has it.
+
+        Raises:
+            ConfigError: as read().
+        """
         default = self.root / "conf/default"
         for file in reversed([file for file in self.files(name) if file.parent != default]):
-            old = _parse(file).get(section, {}).get(key)
-            if old is not None:
-                return Change(file, section, key, old, value)
-        return Change(place, section, key, None, value)
+            if raw_value(file, section, key) is not None:
+                return file
+        return self.root / "custom/conf" / f"{name}.conf"
+
+    @property
+    def machineries(self) -> list[str]:
+        """The machineries that CAPE loads.
+
+        Raises:
+            ConfigError: as read().
+        """
+        if self.is_multi:
+            return words(self.get("multi", "multi", "machinery"))
+        return [self.get("cuckoo", "cuckoo", "machinery")]
+
+    @property
+    def is_multi(self) -> bool:
+        """Whether CAPE has several machineries.
+
+        Raises:
+            ConfigError: as read().
+        """
+        return self.get("cuckoo", "cuckoo", "machinery") == "multi"
+
+
+def raw_value(file: Path, section: str, key: str) -> str | None:
+    """Return the value of a key as it stands in a file; None if it, or the file, is not there.
+
+    Raises:
+        ConfigError: the file can't be read, or has a mistake.
+    """
+    return _parse(file, raw=True).get(section, {}).get(key) if file.exists() else None
 
 
 def apply(text: str, change: Change) -> str:
-    """Return the text of a file after a change. Comments and all other lines stay."""
+    """Return the text of a file after a change. Comments and all other lines stay.
+
+    Raises:
+        ConfigError: the lines around the key are such that it can't be done.
+    """
+    changed = _apply(text, change)
+    try:
+        done = _parse_text(changed, raw=True).get(change.section, {}).get(change.key) == change.new
+    except configparser.Error:
+        done = False
+    if not done:
+        key = f"{change.key} in [{change.section}] of {change.path}"
+        raise ConfigError(f"{key} can't be changed by a program", fix="change it with an editor")
+    return changed
+
+
+def _apply(text: str, change: Change) -> str:
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    new = [] if change.new is None else [f"{change.key} = {change.new}\n"]
+    new = [] if change.new is None else [_line(change.key, change.new)]
     begin = end = None
     for number, line in enumerate(lines):
         header = re.match(r"\[(.*)\]", line)
@@ -115,7 +169,10 @@ def apply(text: str, change: Change) -> str:
             begin, end = number, number + 1
         elif begin is not None:
             if re.match(rf"{re.escape(change.key)}\s*[=:]", line, re.IGNORECASE):
-                return "".join([*lines[:number], *new, *lines[number + 1 :]])
+                after = number + 1
+                while after < len(lines) and re.match(r"[ \t]+\S", lines[after]):
+                    after += 1  # its value goes on in indented lines
+                return "".join([*lines[:number], *new, *lines[after:]])
             if line.strip():
                 end = number + 1
     if not new:
@@ -123,6 +180,10 @@ def apply(text: str, change: Change) -> str:
     if begin is None:
         return "".join([*lines, *(["\n"] if lines else []), f"[{change.section}]\n", *new])
     return "".join([*lines[:end], *new, *lines[end:]])
+
+
+def _line(key: str, value: str) -> str:
+    return f"{key} = {value}".replace("\n", "\n    ") + "\n"
 
 
 def diff(changes: list[Change]) -> Iterator[str]:
@@ -135,6 +196,11 @@ def diff(changes: list[Change]) -> Iterator[str]:
             yield f"+{change.key} = {change.new}"
 
 
+def temporary(path: Path) -> Path:
+    """Return where the text of a file is while it is written; CAPE reads no file of such a name."""
+    return path.with_name(f".{path.name}.new")
+
+
 def write(path: Path, text: str) -> None:
     """Write a file as a whole or not at all; it belongs to the owner of its folder.
 
@@ -144,27 +210,21 @@ def write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         owner = path.stat() if path.exists() else path.parent.stat()
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.chmod(owner.st_mode & 0o777 if path.exists() else 0o644)
+        new = temporary(path)
+        new.write_text(text, encoding="utf-8")
+        new.chmod(owner.st_mode & 0o777 if path.exists() else 0o644)
         if os.geteuid() == 0:
-            os.chown(temporary, owner.st_uid, owner.st_gid)
-        temporary.replace(path)
+            os.chown(new, owner.st_uid, owner.st_gid)
+        new.replace(path)
     except OSError as error:
         raise ConfigError(
             f"{path} can't be written: {error.strerror}", fix="run it as root, or as CAPE's user"
         ) from None
 
 
-def _parse(file: Path) -> dict[str, dict[str, str]]:
-    environ = {f"ENV:{key}": value.replace("%", "%%") for key, value in os.environ.items()}
-    parser = configparser.ConfigParser(environ, default_section="\0environment")
+def _parse(file: Path, *, raw: bool = False) -> dict[str, dict[str, str]]:
     try:
-        parser.read_string(file.read_text(encoding="utf-8"))
-        return {
-            section: {k: v for k, v in parser.items(section) if not k.startswith("env:")}
-            for section in parser.sections()
-        }
+        return _parse_text(file.read_text(encoding="utf-8"), raw=raw)
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}", fix=f"ls -l {file}") from None
     except (configparser.Error, UnicodeDecodeError) as error:
@@ -172,3 +232,13 @@ def _parse(file: Path) -> dict[str, dict[str, str]]:
         raise ConfigError(
             f"{file} has a mistake: {what}", fix="CAPE can't read it either"
         ) from None
+
+
+def _parse_text(text: str, *, raw: bool) -> dict[str, dict[str, str]]:
+    environ = {f"ENV:{key}": value.replace("%", "%%") for key, value in os.environ.items()}
+    parser = configparser.ConfigParser(environ, default_section="\0environment")
+    parser.read_string(text)
+    return {
+        section: {k: v for k, v in parser.items(section, raw=raw) if not k.startswith("env:")}
+        for section in parser.sections()
+    }

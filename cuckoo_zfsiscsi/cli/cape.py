@@ -27,7 +27,7 @@ Service = Annotated[
 Token = Annotated[
     Path | None, typer.Option(help="Token file, on CAPE's server; that of zfsiscsi.conf.")
 ]
-Apply = Annotated[bool, typer.Option("--apply", help="Change CAPE's own files, too.")]
+Apply = Annotated[bool, typer.Option("--apply", help="Do it: change CAPE's own files.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,17 +87,20 @@ def check(
 
 
 def uninstall(cape_root: Root, cape_conf: Extra = None, apply: Apply = False) -> None:
-    """Take shim and hosts out of a CAPE tree; show which of its keys were changed by install."""
+    """Take shim and hosts out of a CAPE tree, and set the keys back that install changed."""
     tree = CapeTree(cape_root, cape_conf)
     changes = files.undo(tree)
     for line in diff(changes):
         stdout.print(line, markup=False)
-    for path in files.uninstall(tree, changes if apply else []):
-        stdout.print(f"removed: {path}", markup=False)
-    if changes and apply:
+    if apply:
+        for path in files.uninstall(tree):
+            stdout.print(f"removed: {path}", markup=False)
         stdout.print(f"{len(changes)} keys set back; restart CAPE")
-    elif changes:
-        stdout.print("these keys are not set back yet: --apply does it")
+        return
+    files.refuse_if_needed(tree, changes)
+    for path in files.remains(tree):
+        stdout.print(f"to be removed: {path}", markup=False)
+    stdout.print("nothing of this is done yet: --apply does it")
 
 
 @dataclass(frozen=True)

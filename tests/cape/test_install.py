@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,15 @@ import pytest
 
 from cuckoo_zfsiscsi import __version__
 from cuckoo_zfsiscsi.cape import check as checks
+from cuckoo_zfsiscsi.cape import install as files
 from cuckoo_zfsiscsi.cape.check import check
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.cape.install import SHIM, render
-from cuckoo_zfsiscsi.cape.tree import CapeTree
+from cuckoo_zfsiscsi.cape.tree import CapeTree, Change
 from cuckoo_zfsiscsi.cli import run
-from cuckoo_zfsiscsi.lab.cape_standin import Config
+from cuckoo_zfsiscsi.lab.cape_standin import Config, load_plugin
 from tests.cape.service import Service, answer
-from tests.cape.tree import fingerprint, host, make, view
+from tests.cape.tree import configure, fingerprint, host, make, view
 from tests.config.sample import EXAMPLE
 
 Cli = Callable[..., int]
@@ -85,12 +89,15 @@ def test_from_a_fresh_checkout_and_back(
     assert cli("install", "--apply") == 0
     assert "suit the service" in capsys.readouterr().out
 
+    installed = fingerprint(root)
     assert cli("uninstall") == 0
     said = capsys.readouterr().out
     assert "-machinery = zfsiscsi" in said
-    assert "removed:" in said
-    assert tree.get("cuckoo", "cuckoo", "machinery") == "zfsiscsi", "not set back without --apply"
+    assert f"to be removed: {tree.shim}" in said
+    assert "--apply does it" in said
+    assert fingerprint(root) == installed, "something is changed without --apply"
     assert cli("uninstall", "--apply") == 0
+    assert f"removed: {tree.shim}" in capsys.readouterr().out
     assert tree.get("cuckoo", "cuckoo", "machinery") == "kvm"
     assert fingerprint(root) == before
     assert cli("uninstall", "--apply") == 0
@@ -105,6 +112,142 @@ def test_keys_that_were_there_come_back(cli: Cli, root: Path) -> None:
     path.write_text(path.read_text().replace("max_vmstartup_count = 2", "max_vmstartup_count = 7"))
     assert cli("uninstall", "--apply") == 0
     assert path.read_text() == text.replace("count = 1", "count = 7"), "what somebody changed stays"
+
+
+def test_a_key_is_looked_for_in_its_own_section(root: Path) -> None:
+    tree, path = CapeTree(root), root / "custom/conf/routing.conf"
+    files.change(tree, [Change(path, "routing", "enable_pcap", None, "yes")])
+    path.write_text("[routing]\nenable_pcap = no\n[mine]\nenable_pcap = yes\n")
+    assert files.undo(tree) == [], "somebody has changed it since"
+    path.write_text("[mine]\nenable_pcap = no\n[routing]\nenable_pcap=yes\n")
+    assert files.undo(tree) == [Change(path, "routing", "enable_pcap", "yes", None)]
+    files.uninstall(tree)
+    assert path.read_text() == "[mine]\nenable_pcap = no\n[routing]\n"
+
+
+def test_what_is_set_back_is_what_was_there_last(root: Path) -> None:
+    """A value that we wrote is none; one that somebody wrote since is."""
+    tree, path = CapeTree(root), root / "conf/cuckoo.conf"
+
+    def want(value: str) -> None:
+        change = tree.change("cuckoo", "cuckoo", "max_vmstartup_count", value)
+        assert change
+        files.change(tree, [change])
+
+    path.write_text("[cuckoo]\nmax_vmstartup_count = 1\n")
+    want("2")
+    want("3")
+    assert [one.new for one in files.undo(tree)] == ["1"]
+    path.write_text("[cuckoo]\nmax_vmstartup_count = 0\n")
+    want("3")
+    assert [one.new for one in files.undo(tree)] == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "fix"),
+    [
+        ({"cuckoo": "[cuckoo]\nmachinery = zfsiscsi\n"}, "write another, such as machinery = kvm"),
+        (
+            {
+                "cuckoo": "[cuckoo]\nmachinery = multi\n",
+                "multi": "[multi]\nmachinery = kvm,zfsiscsi\n",
+            },
+            "take zfsiscsi out of it",
+        ),
+    ],
+)
+def test_what_cape_loads_is_not_removed(
+    cli: Cli, root: Path, capsys: pytest.CaptureFixture[str], keys: dict[str, str], fix: str
+) -> None:
+    """Who wrote the key by hand takes it out by hand, or CAPE would not start."""
+    assert cli("install") == 0
+    for name, text in keys.items():
+        configure(root, name, text)
+    before = fingerprint(root)
+    for words in ((), ("--apply",)):
+        assert cli("uninstall", *words) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert "without our files CAPE would not start" in said
+        assert fix in said
+        assert fingerprint(root) == before
+
+
+def test_a_later_file_that_names_the_machinery(
+    cli: Cli, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli("install", "--apply") == 0
+    configure(root, "cuckoo", "[cuckoo]\nmachinery = zfsiscsi\n")
+    assert cli("uninstall", "--apply") == 1
+    assert "later.conf says machinery = zfsiscsi" in " ".join(capsys.readouterr().err.split())
+    assert CapeTree(root).shim.exists()
+
+
+class Killed(BaseException):
+    """What no program catches."""
+
+
+@contextmanager
+def killed_at(step: int) -> Iterator[None]:
+    """End what goes on before its nth change to a folder."""
+    steps = itertools.count(1)
+
+    def stop_or(real: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*args: object, **options: object) -> Any:
+            if next(steps) == step:
+                raise Killed
+            return real(*args, **options)
+
+        return act
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("replace", "unlink"):
+            patch.setattr(Path, name, stop_or(getattr(Path, name)))
+        yield
+
+
+def start_cape(root: Path, at: Path) -> str:
+    """Do what CAPE does at its start; return the machinery that it has."""
+    tree = CapeTree(root)
+    (name,) = tree.machineries
+    if name != "kvm":
+        assert tree.shim.read_bytes() == SHIM.read_bytes()
+        screenshots = tree.get("cuckoo", "cuckoo", "machinery_screenshots")
+        assert screenshots != "on", "CAPE does not start: screenshots of a physical host"
+        shutil.copyfile(tree.conf, at)  # CAPE's stand-in puts its database beside it
+        machinery = load_plugin(at)
+        machinery.initialize()
+        assert [one.label for one in machinery.machines()] == ["pc1", "pc2"]
+        machinery.shutdown()
+    return name
+
+
+@pytest.mark.parametrize("after", ["install", "uninstall"])
+@pytest.mark.parametrize("verb", ["install", "uninstall"])
+def test_wherever_it_is_interrupted_cape_starts(
+    cli: Cli, root: Path, tmp_path: Path, verb: str, after: str
+) -> None:
+    """And the same command again, or the other one, does the rest."""
+    configure(root, "cuckoo", "[cuckoo]\nmachinery_screenshots = on\n")
+    (root / "conf/cuckoo.conf").write_text("[cuckoo]\nmachinery = kvm\n")
+    empty, full = tmp_path / "empty", tmp_path / "full"
+    shutil.copytree(root, empty)
+    assert cli("install", "--apply") == 0
+    shutil.copytree(root, full)
+    seen = []
+    for step in itertools.count(1):
+        shutil.rmtree(root)
+        shutil.copytree(empty if verb == "install" else full, root)
+        try:
+            with killed_at(step):
+                assert cli(verb, "--apply") == 0
+        except Killed:
+            seen.append(start_cape(root, tmp_path / "interrupted.conf"))
+        else:
+            break
+        assert cli(after, "--apply") == 0
+        assert fingerprint(root) == fingerprint(full if after == "install" else empty), step
+    assert seen[0] == ("kvm" if verb == "install" else "zfsiscsi")
+    assert len(seen) > 5
 
 
 def test_cape_reads_what_is_written(root: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cuckoo_zfsiscsi.cape.tree import CapeTree, Change, apply, diff, write
 from cuckoo_zfsiscsi.errors import ConfigError
-from tests.cape.tree import make
+from tests.cape.tree import configure, make
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_is_only_a_default_is_changed_in_custom(tree: CapeTree) -> None:
 def test_environment_as_cape_has_it(tree: CapeTree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHERE", "203.0.113.%7")
     (tree.root / "conf/cuckoo.conf").write_text("[resultserver]\nip = %(ENV:WHERE)s\n")
-    assert tree.read("cuckoo")["resultserver"] == {"ip": "203.0.113.%7"}
+    assert tree.get("cuckoo", "resultserver", "ip") == "203.0.113.%7"
 
 
 @pytest.mark.parametrize("text", ["no section", "[a]\nx = %(y)s\n", "[a]\n[a]\n"])
@@ -88,6 +88,38 @@ def test_one_key_is_changed_and_nothing_else(
 ) -> None:
     section, key, new = change
     assert apply(TEXT, Change(Path("x"), section, key, None, new)) == wanted
+
+
+def test_a_value_of_several_lines_goes_as_a_whole() -> None:
+    text = "[one]\nkey = not arp\n    and not port 80\nother = 2\n"
+    change = Change(Path("x"), "one", "key", "not arp\nand not port 80", "9")
+    changed = apply(text, change)
+    assert changed == "[one]\nkey = 9\nother = 2\n"
+    assert apply(changed, Change(Path("x"), "one", "key", "9", change.old)) == text
+
+
+@pytest.mark.parametrize("text", ["[one]\n  key = 1\n", "[one]\nkey = 1\n\n  2\n", "key = 1\n"])
+def test_what_no_program_should_change(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"key in \[one\] of x can't be changed by a program"):
+        apply(text, Change(Path("x"), "one", "key", None, "9"))
+
+
+def test_percent_is_written_as_cape_reads_it(tree: CapeTree) -> None:
+    path = tree.root / "conf/auxiliary.conf"
+    path.write_text("[sniffer]\nbpf = len > 10%%\n")
+    change = tree.change("auxiliary", "sniffer", "bpf", "len > 10% and not arp")
+    assert change
+    assert change.old == "len > 10%%", "as in the file: what is set back is the same"
+    path.write_text(apply(path.read_text(), change))
+    assert tree.get("auxiliary", "sniffer", "bpf") == "len > 10% and not arp"
+
+
+def test_machineries(tree: CapeTree) -> None:
+    assert tree.machineries == ["kvm"]
+    configure(tree.root, "cuckoo", "[cuckoo]\nmachinery = multi\n")
+    configure(tree.root, "multi", "[multi]\nmachinery = kvm, zfsiscsi\n")
+    assert tree.machineries == ["kvm", "zfsiscsi"]
+    assert tree.place("multi", "multi", "machinery").name == "later.conf"
 
 
 def test_a_new_file() -> None:

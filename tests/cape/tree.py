@@ -50,6 +50,13 @@ def view(*hosts: dict[str, str], portal: str = "203.0.113.1", **changes: Any) ->
     }  # fmt: skip
 
 
+def configure(root: Path, name: str, text: str) -> None:
+    """Have CAPE read this last."""
+    folder = root / f"custom/conf/{name}.conf.d"
+    folder.mkdir(exist_ok=True)
+    (folder / "later.conf").write_text(text)
+
+
 def make(root: Path) -> Path:
     """Make the folder; return it."""
     for folder in ("lib/cuckoo/common", "modules/machinery", "conf/default", "custom/conf"):
