@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-import socket
 import stat
 import subprocess
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 from cuckoo_zfsiscsi import __version__
-from cuckoo_zfsiscsi.cape.install import SHIM
+from cuckoo_zfsiscsi.cape.here import Here, look
+from cuckoo_zfsiscsi.cape.install import SHIM, general
+from cuckoo_zfsiscsi.cape.network import check_network
+from cuckoo_zfsiscsi.cape.resultserver import check_result_server, complete
+from cuckoo_zfsiscsi.cape.routes import check_routes
 from cuckoo_zfsiscsi.cape.settings import wishes
 from cuckoo_zfsiscsi.cape.tree import CapeTree
+from cuckoo_zfsiscsi.cape.values import words
 from cuckoo_zfsiscsi.check import Finding
+from cuckoo_zfsiscsi.doctor.system import System
 
 TIMEOUT = 30.0
 """Seconds for one program."""
-OURS = ("label", "platform", "ip", "arch", "tags", "snapshot", "reserved")
+OURS = (
+    "label", "platform", "ip", "arch", "tags", "snapshot", "reserved", "interface",
+    "resultserver_ip", "resultserver_port",
+)  # fmt: skip
 """Keys of a host whose values must be the same on both sides."""
 
 
-def check(tree: CapeTree, view: dict[str, Any], python: Path | None) -> Iterator[Finding]:
+def check(
+    tree: CapeTree, view: dict[str, Any], python: Path | None, system: System
+) -> Iterator[Finding]:
     """Compare.
 
     Args:
         tree: CAPE.
         view: what the service says of its hosts, see service.cape_view.
         python: CAPE's interpreter; None when it is not known.
+        system: CAPE's server.
 
     Raises:
-        ConfigError: a file of CAPE can't be read.
+        ConfigError: a file of CAPE can't be read, or this server's addresses can't.
     """
+    here = look(system)
+    view = complete(tree, view, here)
     fix = f"zfsiscsi cape install --cape-root {tree.root}"
     yield _check_shim(tree, fix)
     yield _check_python(python)
     yield from _check_hosts(tree, view, fix)
-    found = list(wishes(tree, view))
+    yield from _check_interfaces(view, here)
+    found = list(wishes(tree, view, here))
     for wish in found:
         one = wish.change
         now = tree.get(wish.name, one.section, one.key)
@@ -45,9 +58,9 @@ def check(tree: CapeTree, view: dict[str, Any], python: Path | None) -> Iterator
         yield Finding("error", where, wish.why, f"{one.key} = {one.new} ({fix} --apply)")
     if not found:
         yield Finding("ok", "CAPE's other files", "suit the service")
-    for network in view["networks"]:
-        yield _check_result_server(tree, view, network)
-        yield _check_rooter(tree, view["portal_port"], network["portal"])
+    yield from check_result_server(tree, view, here)
+    yield from check_routes(tree, here)
+    yield from check_network(tree, view, here, system)
     yield from _check_readable(tree)
     yield from _check_token(tree)
 
@@ -91,9 +104,13 @@ def _check_python(python: Path | None) -> Finding:
 
 def _check_hosts(tree: CapeTree, view: dict[str, Any], fix: str) -> Iterator[Finding]:
     sections = tree.read("zfsiscsi")
-    general = sections.get("zfsiscsi", {})
-    listed = [name.strip() for name in general.get("machines", "").split(",") if name.strip()]
+    own = sections.get("zfsiscsi", {})
+    listed = words(own.get("machines"))
     theirs = {host["label"]: host for host in view["hosts"]}
+    for key, value in general(view).items():
+        if _plain(own.get(key)) != _plain(value):
+            what = f"CAPE has {own.get(key) or 'nothing'}, the service {value}"
+            yield Finding("error", f"zfsiscsi.conf [zfsiscsi] {key}", what, fix)
     if len(files := tree.files("zfsiscsi")) > 1:
         names = ", ".join(map(str, files))
         what = f"CAPE reads {len(files)} files and mixes them: {names}"
@@ -122,54 +139,18 @@ def _plain(text: str | None) -> str:
     return "" if text in (None, "no") else text.replace(" ", "")
 
 
-def _check_result_server(tree: CapeTree, view: dict[str, Any], network: dict[str, Any]) -> Finding:
-    address = tree.get("cuckoo", "resultserver", "ip")
-    where = f"cuckoo.conf [resultserver] ip = {address}"
-    try:
-        inside = ip_address(address) in ip_network(network["network"])
-    except ValueError:
-        inside = False
-    hosts = [host for host in view["hosts"] if host["label"] in network["hosts"]]
-    alone = [host["label"] for host in hosts if "resultserver_ip" not in host]
-    if inside or not alone:
-        return Finding("ok", where, "is in the hosts' network, or not used")
-    what = f"{', '.join(alone)} can't reach it: "
-    what += f"their network is {network['network']}, and they have no gateway"
-    fix = "give CAPE's server an address there, and write that; for a host of another network "
-    fix += "than most, into resultserver_ip of its section in the service's zfsiscsi.conf"
-    return Finding("error", where, what, fix)
-
-
-def _check_rooter(tree: CapeTree, port: int, portal: str) -> Finding:
-    """CAPE's rooter appends to OUTPUT, for each run, a rule that drops what goes to the host."""
-    where = f"iSCSI from {portal}:{port} beside CAPE's rooter"
-    if not _is_local(portal):
-        return Finding("ok", where, "storage is on another server")
-    rule = ["OUTPUT", "-p", "tcp", "-s", portal, "--sport", str(port), "-j", "ACCEPT"]
-    try:
-        there = subprocess.run(
-            ["iptables", "-C", *rule], capture_output=True, check=False, timeout=TIMEOUT
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        there = None
-    if there and there.returncode == 0:
-        return Finding("ok", where, "a rule before CAPE's lets it through")
-    route = tree.get("routing", "routing", "route", "none")
-    what = (
-        f"with route = none (here: {route}) the rooter drops all that this server sends to a host "
-        "but the agent's and the result server's ports: the host's disk stands still"
-    )
-    fix = f"iptables -I {' '.join(rule)}, at each boot; or put storage on a server of its own"
-    return Finding("error", where, what, fix)
-
-
-def _is_local(address: str) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return False
-    return True
+def _check_interfaces(view: dict[str, Any], here: Here) -> Iterator[Finding]:
+    """Look whether CAPE can record where it is told to."""
+    networks = {label: network for network in view["networks"] for label in network["hosts"]}
+    for host in view["hosts"]:
+        name = host.get("interface", view["interface"])
+        if name in here.addresses:
+            continue
+        own = here.interface_in(networks[host["label"]]["network"]) or "IFACE"
+        section = host["label"] if "interface" in host else "zfsiscsi"
+        fix = f"interface = {own} in [{section}] of the service's zfsiscsi.conf"
+        what = "CAPE's server has no such interface: nothing is captured"
+        yield Finding("error", f"[{host['label']}] interface = {name}", what, fix)
 
 
 def _check_readable(tree: CapeTree) -> Iterator[Finding]:

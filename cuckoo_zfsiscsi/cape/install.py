@@ -38,11 +38,9 @@ def render(view: dict[str, Any], service: str, token_file: str | None) -> str:
     """
     own = {
         "machines": ",".join(host["label"] for host in view["hosts"]),
-        "interface": view["interface"],
         "service": service,
         "token_file": token_file,
-        "start_timeout": f"{view['start_timeout']:g}",
-        "stop_timeout": f"{view['stop_timeout']:g}",
+        **general(view),
     }
     sections = {NAME: own, **{host["label"]: host for host in view["hosts"]}}
     text = HEAD
@@ -52,6 +50,19 @@ def render(view: dict[str, Any], service: str, token_file: str | None) -> str:
         lines = [f"{key} = {value}" for key, value in values.items() if value]
         text += "".join(f"{line}\n".replace("%", "%%") for line in lines)
     return text
+
+
+def general(view: dict[str, Any]) -> dict[str, str]:
+    """Return the keys of [zfsiscsi] that are the service's own.
+
+    Args:
+        view: what it says of its hosts, see service.cape_view.
+    """
+    return {
+        "interface": view["interface"],
+        "start_timeout": f"{view['start_timeout']:g}",
+        "stop_timeout": f"{view['stop_timeout']:g}",
+    }
 
 
 def install(tree: CapeTree, conf: str) -> list[Path]:

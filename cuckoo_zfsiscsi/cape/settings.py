@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import configparser
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cuckoo_zfsiscsi.cape.here import Here
+from cuckoo_zfsiscsi.cape.resultserver import ANY, choose_ip, choose_port
 from cuckoo_zfsiscsi.cape.tree import CapeTree, Change
+from cuckoo_zfsiscsi.cape.values import is_on, number, words
 
 MARGIN = 25.0
 """Seconds of CAPE's patience that are not for a start: stop() and the plugin's own margin."""
@@ -24,17 +26,23 @@ class Wish:
     why: str
 
 
-def wishes(tree: CapeTree, view: dict[str, Any]) -> Iterator[Wish]:
+def wishes(tree: CapeTree, view: dict[str, Any], here: Here) -> Iterator[Wish]:
     """Find the keys that do not suit the service.
 
     Args:
         tree: CAPE.
         view: what the service says of its hosts, see service.cape_view.
+        here: CAPE's server.
 
     Raises:
         ConfigError: a file of CAPE can't be read.
     """
-    for name, section, key, value, why in (*_machinery(tree, view), *_others(tree, view)):
+    for name, section, key, value, why in (
+        *_machinery(tree, view),
+        *_result_server(tree, view, here),
+        *_capture(tree, view),
+        *_others(tree, view),
+    ):
         change = tree.change(name, section, key, value)
         if change:
             yield Wish(name, change, why)
@@ -47,57 +55,68 @@ def _machinery(tree: CapeTree, view: dict[str, Any]) -> Iterator[_Wanted]:
     hosts = len(view["hosts"])
     cuckoo = tree.read("cuckoo")
     own = cuckoo.get("cuckoo", {})
-    if own.get("machinery") == "multi":
-        listed = [name.strip() for name in tree.get("multi", "multi", "machinery").split(",")]
+    if tree.is_multi:
+        listed = words(tree.get("multi", "multi", "machinery"))
         if "zfsiscsi" not in listed:
-            value = ",".join([*filter(None, listed), "zfsiscsi"])
+            value = ",".join([*listed, "zfsiscsi"])
             yield "multi", "multi", "machinery", value, "CAPE drives the hosts by this machinery"
-        if _is_on(own.get("fail_unserviceable")):
+        if is_on(own.get("fail_unserviceable")):
             why = (
                 "multi deletes the row of a host until it has healed: its tasks would fail at once"
             )
             yield "cuckoo", "cuckoo", "fail_unserviceable", "no", why
     else:
         yield "cuckoo", "cuckoo", "machinery", "zfsiscsi", "CAPE drives the hosts by this machinery"
-    if _number(own.get("max_vmstartup_count")) < hosts:
+    if number(own.get("max_vmstartup_count")) < hosts:
         why = "while one host boots the others would wait for their start"
         yield "cuckoo", "cuckoo", "max_vmstartup_count", str(hosts), why
-    if 0 < _number(own.get("max_machines_count")) < hosts:
+    if 0 < number(own.get("max_machines_count")) < hosts:
         why = "CAPE would never use all hosts at the same time"
         yield "cuckoo", "cuckoo", "max_machines_count", str(hosts), why
     for key, why in (
         ("machinery_screenshots", "CAPE does not start: a physical host has no screen to read"),
         ("scaling_semaphore", "it is for machineries that make machines"),
+        ("memory_dump", "the machinery makes none: CAPE would log an error in each run"),
     ):
-        if _is_on(own.get(key)):
+        if is_on(own.get(key)):
             yield "cuckoo", "cuckoo", key, "no", why
     timeouts = cuckoo.get("timeouts", {})
-    stuck = _number(timeouts.get("stuck_seconds", "100"))
+    stuck = number(timeouts.get("stuck_seconds", "100"))
     need = math.ceil(view["start_timeout"] + MARGIN)
-    if _number(timeouts.get("vm_state", "100")) + stuck < need:
+    if number(timeouts.get("vm_state", "100")) + stuck < need:
         why = f"vm_state + stuck_seconds must hold start_timeout + {MARGIN:.0f} s"
         yield "cuckoo", "timeouts", "vm_state", str(max(1, need - int(stuck))), why
 
 
-def _others(tree: CapeTree, view: dict[str, Any]) -> Iterator[_Wanted]:
+def _result_server(tree: CapeTree, view: dict[str, Any], here: Here) -> Iterator[_Wanted]:
+    ip, port = choose_ip(tree, view, here), choose_port(tree, view)
+    why = "CAPE's result server must be in the hosts' network"
+    if ip == ANY:
+        why = "the hosts are in several networks, and CAPE's result server must be in each"
+    yield "cuckoo", "resultserver", "ip", ip, why
+    why = "the service lets the hosts reach CAPE's result server at this port alone"
+    yield "cuckoo", "resultserver", "port", port, why
+
+
+def _capture(tree: CapeTree, view: dict[str, Any]) -> Iterator[_Wanted]:
     port = view["portal_port"]
     bpf = tree.get("auxiliary", "sniffer", "bpf")
     if f"not port {port}" not in bpf:
         value = f"{bpf} and not port {port}" if bpf else f"not port {port}"
         why = "the capture of each run would be full of its disk's traffic"
         yield "auxiliary", "sniffer", "bpf", value, why
+    why = "nothing is captured, and the reports have no part network"
+    if not is_on(tree.get("auxiliary", "sniffer", "enabled")):
+        yield "auxiliary", "sniffer", "enabled", "yes", why
+    if not is_on(tree.get("routing", "routing", "enable_pcap")):
+        yield "routing", "routing", "enable_pcap", "yes", f"in runs with route = none {why}"
+
+
+def _others(tree: CapeTree, view: dict[str, Any]) -> Iterator[_Wanted]:
     linux = any(host["platform"] == "linux" for host in view["hosts"])
-    if linux and not _is_on(tree.get("web", "linux", "enabled")):
+    if linux and not is_on(tree.get("web", "linux", "enabled")):
         why = "the web form and REST refuse samples for Linux hosts"
         yield "web", "linux", "enabled", "yes", why
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text or 0)
-    except ValueError:
-        return 0.0
-
-
-def _is_on(text: str | None) -> bool:
-    return configparser.ConfigParser.BOOLEAN_STATES.get((text or "").lower(), False)
+    if is_on(tree.get("processing", "memory", "enabled")):
+        why = "there is no memory dump to process: the machinery makes none"
+        yield "processing", "memory", "enabled", "no", why

@@ -11,11 +11,14 @@ import typer
 from cuckoo_zfsiscsi.cape import check as checks
 from cuckoo_zfsiscsi.cape import install as files
 from cuckoo_zfsiscsi.cape.client import Client
+from cuckoo_zfsiscsi.cape.here import look
+from cuckoo_zfsiscsi.cape.resultserver import check_result_server, complete
 from cuckoo_zfsiscsi.cape.settings import wishes
 from cuckoo_zfsiscsi.cape.tree import CapeTree, diff
 from cuckoo_zfsiscsi.cli.findings import show
 from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, stdout
 from cuckoo_zfsiscsi.config import load
+from cuckoo_zfsiscsi.doctor.system import System
 
 Root = Annotated[Path, typer.Option("--cape-root", help="CAPE's folder, such as /opt/CAPEv2.")]
 Extra = Annotated[
@@ -50,9 +53,11 @@ def install(
     """Put shim and hosts into a CAPE tree; show which of its keys must change. Run it as root."""
     tree = CapeTree(cape_root, cape_conf)
     asked = _ask(ctx, service, token_file)
-    for path in files.install(tree, files.render(asked.view, asked.service, asked.token_file)):
+    here = look(System())
+    view = complete(tree, asked.view, here)
+    for path in files.install(tree, files.render(view, asked.service, asked.token_file)):
         stdout.print(f"written: {path}", markup=False)
-    wanted = list(wishes(tree, asked.view))
+    wanted = list(wishes(tree, view, here))
     changes = [wish.change for wish in wanted]
     for line in diff(changes):
         stdout.print(line, markup=False)
@@ -65,6 +70,9 @@ def install(
         stdout.print("nothing of this is changed yet: --apply does it")
     else:
         stdout.print("CAPE's own files suit the service; restart CAPE")
+    for finding in check_result_server(tree, view, here):
+        if finding.level == "error":  # no key of CAPE's mends it
+            stdout.print(str(finding), markup=False)
 
 
 def check(
@@ -82,7 +90,7 @@ def check(
     tree = CapeTree(cape_root, cape_conf)
     own = cape_root / ".venv/bin/python"
     python = cape_python or (own if own.exists() else None)
-    found = checks.check(tree, _ask(ctx, service, token_file).view, python)
+    found = checks.check(tree, _ask(ctx, service, token_file).view, python, System())
     show(cape_root, found, as_json=as_json)
 
 

@@ -15,7 +15,9 @@ from cuckoo_zfsiscsi.cli import run
 from cuckoo_zfsiscsi.lab import cape_sample, conf, guest_image
 from cuckoo_zfsiscsi.lab.bring_up import Lab
 from cuckoo_zfsiscsi.lab.cape_client import CapeClient
+from cuckoo_zfsiscsi.lab.network import FOLDER
 from cuckoo_zfsiscsi.lab.real_cape import RealCape, default_python
+from tests.netboot.network import inside
 from tests.waiting import wait
 
 ANALYSIS = 300.0
@@ -37,8 +39,10 @@ class Rig:
         """Folder for what is looked at when all is over."""
 
     def cli(self, *words: str) -> int:
+        """Run it where CAPE is: in the lab's network."""
         argv = ["--cape-root", str(self.cape.tree), "--cape-conf", str(self.cape.conf)]
-        return run(["--conf", str(self.lab.conf), "cape", words[0], *argv, *words[1:]])
+        with inside(FOLDER / self.lab.network.name):
+            return run(["--conf", str(self.lab.conf), "cape", words[0], *argv, *words[1:]])
 
     def sample(self, name: str, seconds: float = 1.0) -> Path:
         return cape_sample.write(self.lab.at, name, seconds=seconds)

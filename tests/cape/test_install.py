@@ -19,14 +19,26 @@ from cuckoo_zfsiscsi.cape import install as files
 from cuckoo_zfsiscsi.cape.check import check
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.cape.install import SHIM, render
+from cuckoo_zfsiscsi.cape.resultserver import ANY
 from cuckoo_zfsiscsi.cape.tree import CapeTree, Change
 from cuckoo_zfsiscsi.cli import run
+from cuckoo_zfsiscsi.doctor.system import System
 from cuckoo_zfsiscsi.lab.cape_standin import Config, load_plugin
+from tests.cape import namespace, rooter
+from tests.cape.namespace import Namespace
 from tests.cape.service import Service, answer
-from tests.cape.tree import configure, fingerprint, host, make, view
+from tests.cape.tree import configure, fingerprint, host, make, network, view
 from tests.config.sample import EXAMPLE
 
 Cli = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def server() -> Iterator[Namespace]:
+    """CAPE's server, which has an address in the hosts' network. Storage is on another."""
+    with namespace.enter() as made:
+        made.add("br-lab", "203.0.113.2/24")
+        yield made
 
 
 @pytest.fixture
@@ -60,7 +72,7 @@ def found(root: Path, seen: dict[str, Any], python: Path | None = None) -> dict[
     python = python or make_python(root.parent / "cape-python")
     return {
         finding.where: finding.what
-        for finding in check(CapeTree(root), seen, python)
+        for finding in check(CapeTree(root), seen, python, System())
         if finding.level in ("error", "warning")
     }
 
@@ -296,8 +308,6 @@ def test_service_and_token_of_the_conf(
 @pytest.fixture
 def installed(cli: Cli, root: Path) -> Path:
     assert cli("install", "--apply") == 0
-    with (root / "custom/conf/cuckoo.conf").open("a") as file:
-        file.write("\n[resultserver]\nip = 203.0.113.1\n")
     return root
 
 
@@ -308,6 +318,65 @@ def test_nothing_is_wrong(
     assert cli("check", "--cape-python", sys.executable) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
     assert found(installed, view()) == {}
+
+
+def test_nothing_is_wrong_on_one_server(
+    installed: Path, server: Namespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Storage, gateway and CAPE are one; its rooter and the firewall run, and a route leads out."""
+    seen = view(
+        networks=[network(113, "pc1", "pc2", portal="203.0.113.2", gateways=["203.0.113.2"])]
+    )
+    server.add("eth0", "192.0.2.7/24")
+    configure(installed, "routing", "[routing]\nroute = internet\ninternet = eth0\n")
+    configure(installed, "cuckoo", f"[cuckoo]\nrooter = {tmp_path}/cuckoo-rooter\n")
+    assert set(found(installed, seen)) == {
+        f"CAPE's rooter {tmp_path}/cuckoo-rooter", "net.ipv4.ip_forward = 0",
+        "firewall for 203.0.113.2",
+    }  # fmt: skip
+    server.forward()
+    server.protect()
+    with rooter.play(tmp_path / "cuckoo-rooter"):
+        assert found(installed, seen) == {}
+
+
+def test_hosts_in_two_networks(
+    cli: Cli, root: Path, service: Service, server: Namespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CAPE listens at all addresses; install tells each host the one in its network."""
+    seen = view(networks=[network(113, "pc1"), network(114, "pc2")])
+    service.acts["/v1/cape"] = answer(200, seen)
+    assert cli("install", "--apply") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "+ip = 203.0.113.2" in said
+    assert "pc2 can't reach it: this server has no address in 203.0.114.0/24. Fix: give" in said
+    place = "cuckoo.conf [resultserver] ip = 203.0.113.2"
+    assert (
+        "pc2 can't reach it: this server has no address in 203.0.114.0/24"
+        in found(root, seen)[place]
+    )
+    server.add("vlan114", "203.0.114.2/24")
+    assert cli("install", "--apply") == 0
+    tree = CapeTree(root)
+    assert tree.get("cuckoo", "resultserver", "ip") == ANY
+    assert tree.get("zfsiscsi", "pc1", "resultserver_ip") == "203.0.113.2"
+    assert tree.get("zfsiscsi", "pc2", "resultserver_ip") == "203.0.114.2"
+    assert found(root, seen) == {}
+
+
+def test_an_interface_of_the_storage_server(installed: Path) -> None:
+    seen = view(host(1, interface="vlan20"), host(2, reserved="yes"), interface="boot0")
+    (installed / "custom/conf/zfsiscsi.conf").write_text(
+        render(seen, "http://203.0.113.1:8470", None)
+    )
+    configs = check(CapeTree(installed), seen, None, System())
+    assert [(one.where, one.fix) for one in configs if "no such interface" in one.what] == [
+        (
+            f"[{label}] interface = {name}",
+            f"interface = br-lab in [{section}] of the service's zfsiscsi.conf",
+        )
+        for label, name, section in (("pc1", "vlan20", "pc1"), ("pc2", "boot0", "zfsiscsi"))
+    ]
 
 
 def test_without_an_installation(cli: Cli, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,14 +417,21 @@ def test_hosts_that_differ(installed: Path, change: dict[str, str], where: str, 
         ("cuckoo", "[timeouts]\nvm_state = 60\n", "vm_state = 60"),
         ("cuckoo", "[resultserver]\nip = 192.168.1.1\n", "[resultserver] ip = 192.168.1.1"),
         ("cuckoo", "[resultserver]\nip = nonsense\n", "[resultserver] ip = nonsense"),
+        ("cuckoo", "[resultserver]\nport = 2043\n", "[resultserver] port = 2043"),
+        ("cuckoo", "[cuckoo]\nmemory_dump = yes\n", "[cuckoo] memory_dump = yes"),
+        ("processing", "[memory]\nenabled = yes\n", "[memory] enabled = yes"),
         ("auxiliary", "[sniffer]\nbpf =\n", "[sniffer] bpf"),
+        ("auxiliary", "[sniffer]\nenabled = no\n", "[sniffer] enabled = no"),
+        ("routing", "[routing]\nenable_pcap = no\n", "[routing] enable_pcap = no"),
+        ("zfsiscsi", "[zfsiscsi]\ninterface = virbr0\n", "[zfsiscsi] interface"),
+        ("zfsiscsi", "[zfsiscsi]\nstart_timeout = 7\n", "[zfsiscsi] start_timeout"),
+        ("zfsiscsi", "[pc1]\ninterface = virbr0\n", "[pc1] interface"),
+        ("zfsiscsi", "[pc1]\nresultserver_port = 2043\n", "[pc1] resultserver_port"),
         ("zfsiscsi", "[zfsiscsi]\ntoken_file = /no/token\n", "token_file = /no/token"),
     ],
 )
 def test_capes_other_files(installed: Path, name: str, text: str, key: str) -> None:
-    folder = installed / f"custom/conf/{name}.conf.d"
-    folder.mkdir()
-    (folder / "later.conf").write_text(text)
+    configure(installed, name, text)
     seen = found(installed, view())
     assert any(key in place for place in seen), seen
 
@@ -391,23 +467,6 @@ def test_capes_python(installed: Path, tmp_path: Path, script: str, what: str) -
     python = make_python(tmp_path / "python", script)
     assert what in found(installed, view(), python)[str(python)]
     assert "does not run" in found(installed, view(), tmp_path / "none")[str(tmp_path / "none")]
-
-
-def test_iscsi_behind_the_rooter(
-    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    local = view(portal="127.0.0.1")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    place = "iSCSI from 127.0.0.1:3260 beside CAPE's rooter"
-    assert "the host's disk stands still" in found(installed, local)[place]
-    iptables = tmp_path / "iptables"
-    iptables.write_text(
-        "#!/bin/sh\n[ \"$*\" = '-C OUTPUT -p tcp -s 127.0.0.1 --sport 3260 -j ACCEPT' ]\n"
-    )
-    iptables.chmod(0o755)
-    assert place not in found(installed, local)
-    other = found(installed, {**local, "portal_port": 3261})
-    assert place.replace("3260", "3261") in other
 
 
 def test_token_that_cape_can_not_read(installed: Path, token_file: Path) -> None:

@@ -14,11 +14,16 @@ machinery = kvm
 machinery_screenshots = off
 fail_unserviceable = on
 scaling_semaphore = off
+memory_dump = off
 max_machines_count = 10
 max_vmstartup_count = 5
+rooter = /tmp/cuckoo-rooter
 
 [resultserver]
 ip = 192.168.1.1
+port = 2042
+multiworker = no
+base_port = 2042
 
 [timeouts]
 default = 200
@@ -28,7 +33,44 @@ stuck_seconds = 100
 """,
     "auxiliary": "[sniffer]\nenabled = yes\nbpf = not arp\n",
     "multi": "[multi]\nmachinery = kvm\n",
-    "routing": "[routing]\nroute = none\n",
+    "processing": "[memory]\nenabled = no\n",
+    "routing": """\
+[routing]
+enable_pcap = no
+route = none
+internet = none
+
+[inetsim]
+enabled = no
+server = 192.168.1.2
+interface = virbr1
+
+[tor]
+enabled = no
+interface = virbr1
+
+[vpn]
+enabled = no
+vpns = vpn0
+
+[vpn0]
+name = vpn0
+interface = tun0
+
+[socks5]
+enabled = no
+proxies = socks_ch
+
+[socks_ch]
+name = ch_socks
+
+[nexthop]
+enabled = no
+gateways = gw1
+
+[gw1]
+interface = ens6
+""",
     "web": "[linux]\nenabled = no\n",
 }
 
@@ -40,12 +82,21 @@ def host(number: int, **changes: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def view(*hosts: dict[str, str], portal: str = "203.0.113.1", **changes: Any) -> dict[str, Any]:
+def network(number: int, *labels: str, **changes: Any) -> dict[str, Any]:
+    """Return one of the hosts' networks."""
+    return {
+        "network": f"203.0.{number}.0/24", "portal": f"203.0.{number}.1",
+        "section": "netboot" if number == 113 else f"network:vlan{number}", "gateways": [],
+        "hosts": list(labels), **changes,
+    }  # fmt: skip
+
+
+def view(*hosts: dict[str, str], **changes: Any) -> dict[str, Any]:
+    """Return what a service on another server says; of one network if no other is told."""
     given = list(hosts or (host(1), host(2, reserved="yes")))
     labels = [one["label"] for one in given]
-    network = {"network": "203.0.113.0/24", "portal": portal, "hosts": labels}
     return {
-        "interface": "br-lab", "networks": [network], "portal_port": 3260,
+        "interface": "br-lab", "networks": [network(113, *labels)], "portal_port": 3260,
         "start_timeout": 300.0, "stop_timeout": 60.0, "hosts": given, **changes,
     }  # fmt: skip
 
