@@ -106,9 +106,13 @@ def uninstall(cape_root: Root, cape_conf: Extra = None, apply: Apply = False) ->
         stdout.print(f"{len(changes)} keys set back; restart CAPE")
         return
     files.refuse_if_needed(tree, changes)
-    for path in files.remains(tree):
+    ours = files.remains(tree)
+    for path in ours:
         stdout.print(f"to be removed: {path}", markup=False)
-    stdout.print("nothing of this is done yet: --apply does it")
+    if changes or ours:
+        stdout.print("nothing of this is done yet: --apply does it")
+    else:
+        stdout.print("nothing of ours is there")
 
 
 @dataclass(frozen=True)

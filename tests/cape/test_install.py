@@ -113,6 +113,9 @@ def test_from_a_fresh_checkout_and_back(
     assert tree.get("cuckoo", "cuckoo", "machinery") == "kvm"
     assert fingerprint(root) == before
     assert cli("uninstall", "--apply") == 0
+    capsys.readouterr()
+    assert cli("uninstall") == 0
+    assert capsys.readouterr().out == "nothing of ours is there\n"
 
 
 def test_keys_that_were_there_come_back(cli: Cli, root: Path) -> None:
