@@ -14,6 +14,7 @@ A, B, C = (IPv4Address(f"10.99.0.{n}") for n in (1, 2, 3))
 NETWORK = "ra_prefix = fd99:0:0:1::/64\n"
 PC1 = "mac = 00:11:22:33:44:01\n"
 NAME = "[zfsiscsi]\n"
+Told = tuple[IPv4Address | str | None, tuple[IPv4Address, ...] | None]
 
 
 @pytest.mark.parametrize(
@@ -31,8 +32,8 @@ NAME = "[zfsiscsi]\n"
         (("off", None), (None, (B,)), A, None, (B,)),
     ],
 )
-def test_choose(own: tuple, network: tuple, here: IPv4Address | None, gateway: IPv4Address | None,
-                dns: tuple) -> None:  # fmt: skip
+def test_choose(own: Told, network: Told, here: IPv4Address | None, gateway: IPv4Address | None,
+                dns: tuple[IPv4Address, ...]) -> None:  # fmt: skip
     assert choose(own, network, here) == DefaultRoute(gateway, dns)
 
 
