@@ -14,3 +14,6 @@ class Answer:
     """One line for people: what answered, or why it does not count."""
     seconds: float
     """How long the probe took."""
+    heard: bool
+    """Someone is there and reacted, if not as wanted. CAPE's agent, once CAPE has pinned it, closes
+    the connections of everyone else without a word."""

@@ -25,6 +25,10 @@ class GuestError(Exception):
     """The guest does not answer as it should; the text is for people."""
 
 
+class UnreachableError(GuestError):
+    """There is no connection: nobody is there, or nobody listens."""
+
+
 class GuestStream(io.RawIOBase):
     """Reads and writes while a deadline allows; whoever dribbles bytes gains nothing by it.
 
@@ -35,7 +39,8 @@ class GuestStream(io.RawIOBase):
         deadline: for everything, from the connection on.
 
     Raises:
-        GuestError: refused, unreachable, reset, too long, or an address that is none.
+        UnreachableError: refused, unreachable.
+        GuestError: reset, too long, or an address that is none.
         DeadlineExceededError, CancelledError: from every method that waits.
     """
 
@@ -52,7 +57,7 @@ class GuestStream(io.RawIOBase):
             undo.pop_all()
 
     def _connect(self, address: str, port: int) -> None:
-        with _told("no connection"):
+        with _told("no connection", UnreachableError):
             code = self._socket.connect_ex((address, port))
             if code == errno.EINPROGRESS:
                 self._wait(select.POLLOUT)
@@ -108,8 +113,8 @@ def _family(address: str) -> socket.AddressFamily:
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def _told(what: str, kind: type[GuestError] = GuestError) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise GuestError(f"{what}: {error.strerror or error}") from None
+        raise kind(f"{what}: {error.strerror or error}") from None

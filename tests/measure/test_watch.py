@@ -86,7 +86,8 @@ def test_one_lost_probe_is_no_outage(monkeypatch: pytest.MonkeyPatch, clock: Vir
     answers = iter([True, False, True, False, False, True])
 
     def probe(*_args: object, **_options: object) -> Answer:
-        return Answer(next(answers, True), "", 0.0)
+        is_up = next(answers, True)
+        return Answer(is_up, "", 0.0, is_up)
 
     monkeypatch.setattr("cuckoo_zfsiscsi.readiness.rpc.probe", probe)
     begin = clock.monotonic()

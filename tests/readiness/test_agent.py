@@ -69,7 +69,7 @@ def agent() -> Iterator[int]:
 def test_agent(agent: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     answer = probe("127.0.0.1", agent, deadline=Deadline(HANG))
-    assert (answer.ok, answer.detail) == (True, "CAPE Agent! '0.22'")
+    assert (answer.ok, answer.heard, answer.detail) == (True, True, "CAPE Agent! '0.22'")
     assert Agent.seen == [("/", "127.0.0.1")]
 
 
@@ -118,6 +118,7 @@ def test_not_the_agent(behave: Callable[..., None], detail: str) -> None:
     with guest(behave) as port:
         answer = probe("127.0.0.1", port, deadline=Deadline(HANG))
     assert not answer.ok
+    assert answer.heard, "an agent that CAPE has pinned hangs up on everyone else"
     assert detail in answer.detail
     assert len(answer.detail) < 200
 
@@ -135,7 +136,17 @@ def test_time_is_bounded(behave: Callable[..., None]) -> None:
     with guest(behave) as port:
         answer = probe("127.0.0.1", port, deadline=Deadline(1.0))
     assert not answer.ok
+    assert not answer.heard
     assert answer.detail == "the guest's answer took longer than 1.0 s"
+
+
+def test_nobody_listens() -> None:
+    with guest(silent) as port:
+        pass
+    answer = probe("127.0.0.1", port, deadline=Deadline(HANG))
+    assert not answer.ok
+    assert not answer.heard
+    assert answer.detail == "no connection: Connection refused"
 
 
 def test_cancelled_while_the_guest_dribbles() -> None:

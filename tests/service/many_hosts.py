@@ -114,7 +114,7 @@ class ManyHosts:
                     self._hosts[label].note(stage, self.clock.monotonic())
             is_time = boot is not None and boot.age >= self._boot[name]
             up = world.is_up and is_time and name in world.answers
-            return Answer(up, "answers" if up else "silent", 0.0)
+            return Answer(up, "answers" if up else "silent", 0.0, up)
 
         return probe
 
