@@ -104,6 +104,8 @@ def _show(host: dict[str, Any], as_json: bool) -> None:
         print_json(host)
     else:
         stdout.print(f"{host['label']}: {host['state']}" + (host["step"] and f", {host['step']}"))
+        for what in host["seen"]:
+            stdout.print(f"{host['label']}, in its last run: {what}", markup=False)
 
 
 def _table(hosts: list[dict[str, Any]]) -> Table:

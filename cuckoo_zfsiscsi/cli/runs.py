@@ -24,7 +24,10 @@ def register(app: typer.Typer) -> None:
         limit: Annotated[int, typer.Option(min=1, max=10000, help="How many.")] = 50,
         as_json: JsonOption = False,
     ) -> None:
-        """Show past runs, the newest first, and what their evidence is called if it was kept."""
+        """Show past runs, the newest first, and what their evidence is called if it was kept.
+
+        Below them: what was seen of a host in a run that may explain an empty report.
+        """
         found = make_client(load(conf_path(ctx))).runs(task=task, host=host, limit=limit)
         if as_json:
             print_json(found)
@@ -36,3 +39,6 @@ def register(app: typer.Typer) -> None:
             row = (run["task"] or "-", run["host"], began, took, run["image"], run["evidence"])
             table.add_row(*row)
         stdout.print(table if found else "no run is on record")
+        for run in found:
+            for what in run["seen"]:
+                stdout.print(f"{run['evidence']}: {what}", markup=False)

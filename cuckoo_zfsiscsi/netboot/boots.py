@@ -28,7 +28,6 @@ class _Entry:
     listener: str
     script: str | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
-    asked: bool = False
     ask: Ask | None = None
 
     def may_ask(self, source: str, asked: str) -> bool:
@@ -43,7 +42,7 @@ class Boots:
 
     Args:
         hosts: all that exist.
-        on_event: told (label, "script", monotonic seconds) at the first answer after each arm().
+        on_event: told (label, "script", monotonic seconds) each time that it gets the armed script.
         neighbour: tells the MAC address of an IP address, "" if it is not known.
         listeners: the server's address in each host's network, by label. A host that asks at
             another gets nothing; without one it may ask at any.
@@ -104,7 +103,6 @@ class Boots:
         with self._lock:
             entry = self._find(label)
             entry.script, entry.files = script, files
-            entry.asked = False
 
     def knows(self, source: str, asked: str = "") -> bool:
         """Whether a host has this IP address, and may ask at that one of the server's."""
@@ -161,10 +159,7 @@ class Boots:
             is_own = entry and entry.may_ask(source, asked) and card in ("", normalize(mac))
             script = entry.script if entry and is_own else None
             ask = entry.ask if entry and is_own else None
-            first = bool(entry and script and not entry.asked)
-            if entry and first:
-                entry.asked = True
-        if entry and first:
+        if entry and script:
             self._on_event(entry.label, "script", at)
         if ask:
             return ask()

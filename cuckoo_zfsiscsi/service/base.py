@@ -110,7 +110,24 @@ class BaseWorker(Wishes, ABC):
             self._retry_at = self._clock.monotonic() + self._pause
             self._pause = min(2 * self._pause, RETRY_MOST)
             self._end_run(error)
+        self._conclude()
+        with self._wake:
             self._answer_stops(is_off=is_off)
+
+    def _conclude(self) -> None:
+        """Put on record what was seen in a run that has just ended: power is still on, if it was.
+
+        The run is over before: nobody else ends it meanwhile, and none begins but by this thread.
+        """
+        observer = self._observer
+        if observer is None or not observer.is_over:
+            return
+        seen = observer.result()
+        with self._wake:
+            self._observer, self._seen = None, seen
+        for what in seen:
+            log.warning("%s, in its last run: %s", self.config.label, what)
+        self._steps.parts.runs.tell(self.config.label, seen)
 
     def _heal(self) -> None:
         """Leave quarantine."""

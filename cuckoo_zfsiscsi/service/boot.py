@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 POLL = 0.1
 """Seconds between two looks at a host that boots alone; the paper's probe has the same step."""
 
+ECHO = 2.0
+"""Seconds in which a second request is the same boot's: no physical machine is reset and asks in
+less, so nothing can have been written to the disk by then that this request would boot."""
 PROBE_TIMEOUT = 2.0
 """Seconds that a guest may take to answer one probe; while it boots it is asked again."""
 ALIVE_TIMEOUT = 10.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS runs (
     began REAL, ended REAL);
 CREATE INDEX IF NOT EXISTS runs_task ON runs (task);
 CREATE INDEX IF NOT EXISTS runs_host ON runs (host);
+CREATE TABLE IF NOT EXISTS seen (run INTEGER PRIMARY KEY, what TEXT);
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, at REAL, host TEXT, kind TEXT, ok INTEGER, what TEXT,
     generation INTEGER, image TEXT, seconds REAL, stages TEXT, prewarmed INTEGER);
@@ -50,6 +52,8 @@ class PastRun:
     """None: it goes on, or the service was killed in it."""
     evidence: str
     """Name of its dirty disk, if that was kept."""
+    seen: list[str]
+    """What may explain an empty report; often nothing."""
 
 
 class Runs(Protocol):
@@ -63,6 +67,10 @@ class Runs(Protocol):
         """Note that the run of a host is over."""
         ...
 
+    def tell(self, host: str, seen: Sequence[str]) -> None:
+        """Note what was seen of a host in its last run."""
+        ...
+
 
 class Nowhere:
     """Implements Runs: notes nothing."""
@@ -72,6 +80,9 @@ class Nowhere:
 
     def end(self, host: str) -> None:
         """As Runs.end()."""
+
+    def tell(self, host: str, seen: Sequence[str]) -> None:
+        """As Runs.tell()."""
 
 
 class History:
@@ -94,6 +105,7 @@ class History:
                 row,
             )
             file.execute("DELETE FROM runs WHERE id <= (SELECT max(id) FROM runs) - ?", [KEEP])
+            file.execute("DELETE FROM seen WHERE run <= (SELECT max(id) FROM runs) - ?", [KEEP])
 
         self._file.write(write)
 
@@ -106,6 +118,21 @@ class History:
                 "UPDATE runs SET ended = ? WHERE id = (SELECT max(id) FROM runs WHERE host = ?) "
                 "AND ended IS NULL",
                 [at, host],
+            )
+
+        self._file.write(write)
+
+    def tell(self, host: str, seen: Sequence[str]) -> None:
+        """As Runs.tell()."""
+        if not seen:
+            return
+        text = json.dumps(list(seen))
+
+        def write(file: sqlite3.Connection) -> None:
+            file.execute(
+                "INSERT OR REPLACE INTO seen SELECT max(id), ? FROM runs WHERE host = ? "
+                "HAVING max(id) IS NOT NULL",
+                [text, host],
             )
 
         self._file.write(write)
@@ -143,11 +170,18 @@ class History:
             DiskError: the file can't be read.
         """
         sql = (
-            "SELECT host, generation, image, task, began, ended FROM runs WHERE "
+            "SELECT host, generation, image, task, began, ended, what AS seen "
+            "FROM runs LEFT JOIN seen ON seen.run = runs.id WHERE "
             "(?1 IS NULL OR task = ?1) AND (?2 IS NULL OR host = ?2) ORDER BY id DESC LIMIT ?3"
         )
         rows = self._file.read(sql, [task, host, limit])
-        return [PastRun(**row, evidence=f"{row['host']}-g{row['generation']}") for row in rows]
+        return [
+            PastRun(
+                **{**row, "seen": json.loads(row["seen"] or "[]")},
+                evidence=f"{row['host']}-g{row['generation']}",
+            )
+            for row in rows
+        ]
 
     def events(
         self, *, host: str | None = None, kind: str | None = None, limit: int = 50

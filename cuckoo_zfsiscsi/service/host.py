@@ -65,7 +65,7 @@ class Host(Worker):
         stopped: Stopped = Future()
         with self._wake:
             had_run = self._run is not None
-            self._end_run(CancelledError(f"{self.config.label}: stop was asked for"))
+            self._end_run(CancelledError(f"{self.config.label}: stop was asked for"), look=True)
             if self._state in OFF or (
                 self._state in (State.BOOTING, State.READY) and not had_run and not self._reason
             ):
@@ -141,6 +141,9 @@ class Host(Worker):
         """Record that a server saw the host reach a stage of its boot (monotonic seconds)."""
         if self._steps.boot:
             self._steps.boot.note(stage, at)
+        observer = self._observer  # read once: a run may end at any moment
+        if observer and stage == "script":
+            observer.note_boot(at)
 
     def report(self) -> HostReport:
         """Return what is known now."""

@@ -16,14 +16,11 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.netboot.medium import Medium
 from cuckoo_zfsiscsi.power import PowerState, Proof
+from cuckoo_zfsiscsi.service.boot import ECHO
 from cuckoo_zfsiscsi.service.paper_boot import Script
 from cuckoo_zfsiscsi.service.paper_worker import FOLLOWING, RESETTING, PaperWorker
 from cuckoo_zfsiscsi.service.report import HostReport, Run, State
 from cuckoo_zfsiscsi.service.wishes import Stopped
-
-ECHO = 2.0
-"""Seconds in which a second request is the same boot's: no physical machine is reset and asks in
-less, so nothing can have been written to the disk by then that this request would boot."""
 
 
 class PaperHost(PaperWorker):
@@ -134,7 +131,7 @@ class PaperHost(PaperWorker):
         """
         stopped: Stopped = Future()
         with self._wake:
-            self._end_run(CancelledError(f"{self.config.label}: stop was asked for"))
+            self._end_run(CancelledError(f"{self.config.label}: stop was asked for"), look=True)
             if self.config.power_urls:
                 self._must_be_off = True
                 self._wish_stop(stopped)

@@ -69,6 +69,8 @@ class PaperBoot(BaseWorker):
         self._look_at = self._answered_at + self._pace.pause(FOLLOW)
         self._pace.call(self._look_at, self._nudge)
         self._boot.note("script", self._answered_at)
+        if self._observer:
+            self._observer.note_boot(self._answered_at)
         self._set(State.BOOTING)
         disk = self._steps.disk
         log.info("%s boots generation %s", self.config.label, disk.generation if disk else "?")

@@ -117,6 +117,7 @@ class PaperWorker(PaperBoot):
             before = self._state
             self._cut_why = ""
             self._set(State.STOPPING)
+        self._conclude()
         self._steps.cut(self.config.power_timeout)
         with self._wake:
             self._refuse(BootRefusedError("its power was cut"))

@@ -86,3 +86,5 @@ class HostReport:
     run: bool
     """A run holds or awaits the host."""
     last_boot: BootReport | None
+    seen: list[str] = field(default_factory=list)
+    """What may explain an empty report of the last run, once that is over; often nothing."""

@@ -11,7 +11,8 @@ from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import HostBusyError, QuarantinedError, ZfsIscsiError
 from cuckoo_zfsiscsi.power import PowerState
-from cuckoo_zfsiscsi.service.events import Event
+from cuckoo_zfsiscsi.service.events import Event, one_line
+from cuckoo_zfsiscsi.service.observer import Observer
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import BootReport, HostReport, Run, State
 from cuckoo_zfsiscsi.service.steps import Steps
@@ -37,6 +38,9 @@ class Wishes:
         self._cancel = Cancel(self._clock)
         self._closing = Cancel(self._clock)
         self._run: Run | None = None
+        self._observer: Observer | None = None
+        """Of the run, and after it until what it has seen is on record."""
+        self._seen: list[str] = []
         self._stops: list[Stopped] = []
         self._overdue = False
         self._cut_why = ""
@@ -84,6 +88,7 @@ class Wishes:
             task=run.task if run else None,
             run=run is not None,
             last_boot=boot,
+            seen=list(self._seen),
         )
 
     def _set(self, state: State) -> None:
@@ -104,21 +109,27 @@ class Wishes:
         if self._reason:
             raise self._quarantined()
         self._steps.parts.store.find_image(image)
-        self._run = Run(task, image)
+        self._run, self._seen = Run(task, image), []
         self._wake.notify()
         return self._run
 
     def _hand_over_to(self, run: Run, report: BootReport) -> None:
         self._set(State.RUNNING)
         self._steps.parts.runs.begin(run, report)
+        self._observer = Observer(self.config, self._steps.parts, lambda: self._steps.boot)
+        self._observer.begin()
         run.booted.set_result(report)
 
-    def _end_run(self, error: ZfsIscsiError) -> None:
+    def _end_run(self, error: ZfsIscsiError, *, look: bool = False) -> None:
+        """End the run, if there is one; it is looked at once more if power is still on."""
         run, self._run = self._run, None
         if run and not run.booted.done():
             run.booted.set_exception(error)
         elif run:
             self._steps.parts.runs.end(self.config.label)
+            if self._observer:
+                why = error.what.removeprefix(f"{self.config.label}: ")
+                self._observer.end(look=look, why="" if look else one_line(why))
 
     def _wish_cut(self, why: str) -> None:
         """Make a cut the next step, and end the step under way, unless that is a cut itself."""

@@ -102,6 +102,7 @@ class Worker(BaseWorker):
     def _cut(self) -> None:
         with self._wake:
             self._cut_why = ""
+        self._conclude()
         self._steps.cut(self.config.power_timeout)
         with self._wake:
             self._is_cut(State.DIRTY)

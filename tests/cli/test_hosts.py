@@ -81,6 +81,16 @@ def test_runs(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert "pc1-g1" in capsys.readouterr().out
 
 
+def test_what_was_seen_in_a_run(cli: Cli, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "its agent did not answer at the end: it last did 0 s after the start (silent)"
+    assert cli("start", "pc1") == 0
+    world.answers.discard("agent")
+    assert cli("stop", "pc1") == 0
+    assert f"pc1, in its last run: {told}" in capsys.readouterr().out
+    assert cli("runs") == 0
+    assert f"pc1-g1: {told}" in capsys.readouterr().out
+
+
 def test_history(
     cli: Cli,
     host: Host,

@@ -36,14 +36,7 @@ def test_armed_host_gets_its_script_as_often_as_it_asks(
     for _ in range(3):
         assert boots.lookup(MAC1, IP1) == "one"
         clock.sleep(2.0)
-    assert events == [("pc1", "script", asked)]
-
-
-def test_each_arming_has_its_own_first_request(boots: Boots, events: Events) -> None:
-    for script in ("one", "two"):
-        boots.arm("pc1", script)
-        assert boots.lookup(MAC1, IP1) == script
-    assert len(events) == 2
+    assert events == [("pc1", "script", asked + later) for later in (0.0, 2.0, 4.0)]
 
 
 def test_files_are_for_their_host_as_long_as_it_is_armed_with_them(

@@ -17,7 +17,7 @@ from cuckoo_zfsiscsi.power import PowerState, Proof
 from cuckoo_zfsiscsi.progress import Progress
 from cuckoo_zfsiscsi.readiness import Answer
 from cuckoo_zfsiscsi.readiness.attempt import attempt
-from cuckoo_zfsiscsi.readiness.stream import GuestError
+from cuckoo_zfsiscsi.readiness.stream import UnreachableError
 from cuckoo_zfsiscsi.service.parts import Tell
 
 STUCK = 0.3
@@ -261,7 +261,7 @@ def fake_probe(world: World, name: str) -> Callable[[Deadline], Answer]:
     def ask(deadline: Deadline) -> str:
         deadline.sleep(world.busy, name)
         if not (world.is_up and name in world.answers):
-            raise GuestError("silent")
+            raise UnreachableError("silent")
         return "answers"
 
     return lambda deadline: attempt(partial(ask, deadline))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,9 @@ class Record:
 
     def end(self, host: str) -> None:
         self.runs.append(f"{host} is free")
+
+    def tell(self, host: str, seen: Sequence[str]) -> None:
+        self.runs.extend(f"{host}: {what}" for what in seen)
 
     def boots(self) -> list[tuple[int | None, bool]]:
         return [(one.generation, one.ok) for one in self.events if one.kind == "boot"]

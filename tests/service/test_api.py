@@ -117,6 +117,21 @@ def test_start_and_stop(client: TestClient, world: World) -> None:
     assert world.power is PowerState.OFF
 
 
+def test_what_was_seen_in_a_run(host: Host, world: World, tmp_path: Path) -> None:
+    client = TestClient(make_api(cast("Fleet", OneHost(host, tmp_path)), None))
+    assert post(client, "start", timeout=HANG, task="7").status_code == 200
+    world.answers.discard("agent")
+    for answer in (post(client, "stop"), post(client, "stop"), client.get("/v1/hosts/pc1")):
+        (told,) = answer.json()["seen"]
+        assert told.startswith("its agent did not answer at the end")
+    assert [run["seen"] for run in client.get("/v1/runs").json()] == [[told]]
+    world.answers.add("agent")
+    assert post(client, "start", timeout=HANG, task="8").status_code == 200
+    assert client.get("/v1/hosts/pc1").json()["seen"] == []
+    assert post(client, "stop").json()["seen"] == []
+    assert [run["seen"] for run in client.get("/v1/runs").json()] == [[], [told]]
+
+
 def test_runs(host: Host, world: World, tmp_path: Path) -> None:
     fleet = OneHost(host, tmp_path)
     client = TestClient(make_api(cast("Fleet", fleet), None))

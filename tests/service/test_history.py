@@ -50,11 +50,30 @@ def test_an_end_is_of_the_last_run_and_only_once(runs: History) -> None:
     assert runs.find(task="1")[0].ended is None
 
 
-def test_old_runs_are_dropped(runs: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_seen_in_a_run_is_of_the_last_one(runs: History) -> None:
+    runs.tell("pc1", ["nobody knows this run"])
+    begin(runs, "1", "pc1", 1)
+    begin(runs, "2", "pc2", 1)
+    runs.tell("pc1", ["its power was off", "and more"])
+    runs.tell("pc2", [])
+    begin(runs, "3", "pc1", 2)
+    assert {run.task: run.seen for run in runs.find()} == {
+        "1": ["its power was off", "and more"], "2": [], "3": [],
+    }  # fmt: skip
+
+
+def test_old_runs_are_dropped(
+    runs: History, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(history, "KEEP", 3)
     for number in range(1, 6):
         begin(runs, str(number), "pc1", number)
-    assert [run.task for run in runs.find()] == ["5", "4", "3"]
+        runs.tell("pc1", [str(number)])
+    assert [(run.task, run.seen) for run in runs.find()] == [
+        ("5", ["5"]), ("4", ["4"]), ("3", ["3"]),
+    ]  # fmt: skip
+    with sqlite3.connect(tmp_path / "new/runs.sqlite") as other:
+        assert other.execute("SELECT count(*) FROM seen").fetchone() == (3,)
 
 
 def test_a_record_that_can_not_be_kept_stops_no_run(

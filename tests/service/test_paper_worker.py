@@ -20,7 +20,8 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service import life
-from cuckoo_zfsiscsi.service.paper import ECHO, PaperHost
+from cuckoo_zfsiscsi.service.boot import ECHO
+from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.paper_boot import FOLLOW, LOGIN, RETRY_FIRST, Script
 from cuckoo_zfsiscsi.service.report import Run, State
 from tests.clocks import VirtualClock
@@ -423,7 +424,10 @@ def test_the_service_ends_in_a_run(machine: Machine, world: World, clock: Virtua
     machine.host.close()
     assert machine.host.join(Deadline(HANG, clock=clock))
     assert world.power is PowerState.OFF
-    assert machine.record.runs[-1] == "pc1 is free"
+    assert machine.record.runs[-2:] == [
+        "pc1 is free",
+        "pc1: the service gave it up: the service is stopping",
+    ]
     asked = machine.host.ask()
     with pytest.raises(BootRefusedError, match="the service stops"):
         clock.result(asked)
