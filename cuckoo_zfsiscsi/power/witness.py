@@ -122,7 +122,7 @@ class HostWitness:
 
         def ask() -> bool:
             try:
-                return probe(str(host.ip), port, deadline=deadline.within(LOOK)).ok
+                return probe(str(host.ip), port, deadline=deadline.within(LOOK)).heard
             except CancelledError:  # told by the caller
                 return False
 

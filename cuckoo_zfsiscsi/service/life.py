@@ -51,7 +51,7 @@ def sign_of_life(
         return "its session goes on" if has else ""
 
     def answers(name: str, probe: Probe) -> str:
-        return f"its {name} answers" if probe(deadline.within(SILENT)).ok else ""
+        return f"its {name} answers" if probe(deadline.within(SILENT)).heard else ""
 
     looks: list[Callable[[], str]] = [held]
     looks += [partial(answers, *probe) for probe in parts.probes.items()]

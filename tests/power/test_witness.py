@@ -116,7 +116,15 @@ def test_ping_refused_yet_arp(net: Network, tmp_path: Path, alive: None) -> None
         subprocess.run([*argv, f"echo 0 > {knob}"], check=True)
 
 
-def test_agent(net: Network, tmp_path: Path, alive: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_agent(
+    net: Network,
+    tmp_path: Path,
+    alive: None,
+    monkeypatch: pytest.MonkeyPatch,
+    is_pinned: bool,
+) -> None:
+    """One that CAPE has pinned answers CAPE alone: it hangs up on us, but it lives."""
     monkeypatch.setattr(module, "LOOK", HANG)
     with inside(net.hosts):
         server = socket.create_server((str(HOST), 8000))
@@ -127,7 +135,7 @@ def test_agent(net: Network, tmp_path: Path, alive: None, monkeypatch: pytest.Mo
         peer, _ = server.accept()
         with peer:
             peer.recv(1000)
-            peer.sendall(answer)
+            peer.sendall(b"" if is_pinned else answer)
 
     thread = threading.Thread(target=serve)
     thread.start()
