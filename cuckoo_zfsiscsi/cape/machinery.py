@@ -16,6 +16,7 @@ from lib.cuckoo.common.exceptions import (  # type: ignore[import-not-found]
     CuckooMachineError,
 )
 
+from cuckoo_zfsiscsi.cape.analysts import Analysts
 from cuckoo_zfsiscsi.cape.client import MARGIN, Client, Json, ServiceError
 from cuckoo_zfsiscsi.cape.options import Options
 from cuckoo_zfsiscsi.cape.quarantine import OUT_OF_SERVICE, Quarantine
@@ -53,6 +54,7 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
         super().__init__()
         self._clock = clock
         self._quarantine = Quarantine(self.db, self._client, self._stop_for_sure, clock)
+        self._analysts = Analysts()
 
     def start(self, label: str) -> None:
         """Return when the host is clean and ready, its agent too. stop() ends it early.
@@ -79,11 +81,14 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
             tell_analyst(task, f"{error}. CAPE tries again, on this host or another")
             raise
         self._quarantine.forget(label)
+        self._analysts.run_began(label, task, memory_dump=bool(Config().cuckoo.memory_dump))
 
     def stop(self, label: str) -> None:
         """Return when the host's power is proved off. May be called again, from any thread.
 
         It takes STOP_MOST seconds at most, whatever start() is doing.
+
+        The run's task is told what the service saw of the host that may explain an empty report.
 
         Raises:
             CuckooMachineError: it is not proved; the service lets no run begin on it until it is.
@@ -93,10 +98,13 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
                 options = self._our_options()
                 most = STOP_MOST - STOP_CONNECT - STOP_MARGIN
                 client = self._client(connect_timeout=STOP_CONNECT, margin=STOP_MARGIN)
-                client.stop(label, min(options.stop_timeout, most))
+                host = client.stop(label, min(options.stop_timeout, most))
             except ServiceError as error:
                 self._quarantine.failed(label, str(error))
+                if error.status:
+                    self._tell_of_failed_stop(label)
                 raise
+        self._analysts.run_ended(label, host)
 
     def release(self, machine: Any) -> Any:  # noqa: ANN401 - a row of CAPE's
         """Unlock the host's row, unless its power is not proved off: then it stays locked."""
@@ -187,6 +195,7 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
                 self._start_timeout(options),
                 options.start_timeout,
             )
+        self._analysts.compare(machines, self._client())
         unstopped = self._stop_all(label for label, host in known.items() if host["run"])
         self._quarantine.watch(machines)
         for machine in machines:
@@ -216,6 +225,16 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
                     raise
                 log.warning("waiting for the service: %s", error)
             self._clock.sleep(SERVICE_PAUSE)
+
+    def _tell_of_failed_stop(self, label: str) -> None:
+        """Tell what was seen in the run: mains and power device may have failed together."""
+        client = self._client(connect_timeout=STOP_CONNECT, read_timeout=STOP_MARGIN)
+        try:
+            host = client.host(label)
+        except ServiceError as error:
+            log.warning("%s", error)
+        else:
+            self._analysts.run_ended(label, host)
 
     def _stop_all(self, labels: Iterable[str]) -> dict[str, str]:
         """Stop hosts, all at the same time; return why those that are not proved off are not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,11 @@ def current_task() -> str | None:
     """
     found = re.fullmatch(r"task-(\d+)", threading.current_thread().name)
     return found[1] if found else None
+
+
+def current_object() -> Any:  # noqa: ANN401 - CAPE's has no type
+    """Return CAPE's own object of this thread's task, read before and kept; None if it has none."""
+    return getattr(threading.current_thread(), "task", None)
 
 
 def tell_analyst(task: str | None, what: str) -> None:

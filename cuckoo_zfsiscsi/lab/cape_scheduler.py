@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock, Thread
@@ -80,13 +81,22 @@ class Scheduler:
         self._failures: Any = Machinery if is_multi else type(machinery)
         self._began: dict[int, tuple[float, Machine]] = {}
         self._threads: list[Thread] = []
+        self._tasks: dict[int, SimpleNamespace] = {}
         self._handler = _ErrorHandler(self.db)
 
-    def submit(self, machine: str | None = None) -> int:
-        """Add a task; return its id."""
+    def submit(self, machine: str | None = None, *, memory: bool = False, options: str = "") -> int:
+        """Add a task; return its id.
+
+        Args:
+            machine: that it must have.
+            memory: a memory dump is asked for.
+            options: for the analysis: key=value,key=value.
+        """
         with self.db.session.begin():
             self.db.do("INSERT INTO tasks (machine) VALUES (?)", machine)
-            return int(self.db.do("SELECT last_insert_rowid() AS id")[0]["id"])
+            task = int(self.db.do("SELECT last_insert_rowid() AS id")[0]["id"])
+        self._tasks[task] = SimpleNamespace(id=task, memory=memory, options=options)
+        return task
 
     def status(self, task: int) -> str:
         """Return a task's status."""
@@ -163,6 +173,8 @@ class Scheduler:
         self.db.lock_machine(machine)
         self._began[task] = (self._clock.monotonic(), machine)
         thread = self._clock.thread(lambda: self._work(task, machine), f"task-{task}")
+        # CAPE's is a thread itself (AnalysisManager), which has its task's row, read before
+        setattr(thread, "task", self._tasks.get(task))  # noqa: B010 - Thread has none
         self._threads.append(thread)
 
     def _work(self, task: int, machine: Machine) -> None:

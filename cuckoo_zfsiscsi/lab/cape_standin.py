@@ -21,6 +21,9 @@ import cuckoo_zfsiscsi.cape
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.lab.cape_database import Database, Machine
 
+CUCKOO: dict[str, Any] = {"memory_dump": False}
+"""[cuckoo] of cuckoo.conf, as far as the plugin looks at it."""
+RESULT_PORT = 2042
 TIMEOUTS: dict[str, Any] = {"default": 200, "critical": 60, "vm_state": 300, "stuck_seconds": 100}
 """[timeouts] of cuckoo.conf, in seconds, as CAPE ships it."""
 
@@ -123,7 +126,7 @@ class Machinery:
                     label=str(options[self.LABEL]),
                     interface=options.get("interface") or ours.get("interface"),
                     resultserver_ip=options.get("resultserver_ip"),
-                    resultserver_port=options.get("resultserver_port"),
+                    resultserver_port=options.get("resultserver_port") or RESULT_PORT,
                     reserved=options.get("reserved") or False,
                 )
             self._initialize_check()
@@ -184,7 +187,10 @@ class Machinery:
 
 
 def load_plugin(
-    conf_path: Path, timeouts: Mapping[str, Any] = TIMEOUTS, clock: Clock = SYSTEM
+    conf_path: Path,
+    timeouts: Mapping[str, Any] = TIMEOUTS,
+    clock: Clock = SYSTEM,
+    cuckoo: Mapping[str, Any] = CUCKOO,
 ) -> Machinery:
     """Load the machinery plugin as CAPE does, through its shim; return the one instance.
 
@@ -192,11 +198,12 @@ def load_plugin(
         conf_path: zfsiscsi.conf.
         timeouts: [timeouts] of cuckoo.conf.
         clock: that the plugin's waits go by.
+        cuckoo: [cuckoo] of cuckoo.conf.
     """
     base = type("Machinery", (Machinery,), {"conf_path": conf_path})
-    cuckoo = SimpleNamespace(timeouts=Dictionary(timeouts))
+    config = SimpleNamespace(timeouts=Dictionary(timeouts), cuckoo=Dictionary(cuckoo))
     folder = Path(cuckoo_zfsiscsi.cape.__file__).parent
-    with _loading, _cape_modules(base, cuckoo):
+    with _loading, _cape_modules(base, config):
         sys.modules[f"{cuckoo_zfsiscsi.cape.__name__}.machinery"] = _load(folder / "machinery.py")
         shim = _load(folder / "shim.py")
     plugin: Any

@@ -55,6 +55,8 @@ class Handler(BaseHTTPRequestHandler):
             self.problem(401, "unauthorized", "the bearer token is missing or wrong")
         elif self.path == "/v1/hosts":
             self.reply(200, list(self.server.hosts.values()))
+        elif self.path == "/v1/cape":
+            self.reply(200, self.server.view)
         elif self.path.split("/")[3] not in self.server.hosts:
             self.problem(404, "unknown host", "no host pc9 is configured", "zfsiscsi hosts")
         elif verb == "start":
@@ -98,6 +100,7 @@ class Service(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.calls: list[tuple[str, str, Json | None]] = []
         self.headers: list[dict[str, str]] = []
         self.hosts = {label: host(label) for label in ("pc1", "pc2")}
+        self.view: Json = {"interface": "br-lab", "hosts": [{"label": "pc1"}, {"label": "pc2"}]}
         self.acts: dict[str, Act] = {}
         self.token: str | None = TOKEN
         self.stopped = threading.Event()

@@ -63,10 +63,12 @@ def make(
     clock: VirtualClock,
     made: list[Scheduler],
 ) -> Iterator[Make]:
-    def make_scheduler(analyse: Analyse = nothing, **options: Any) -> Scheduler:
+    def make_scheduler(
+        analyse: Analyse = nothing, memory_dump: bool = False, **options: Any
+    ) -> Scheduler:
         path = tmp_path / "zfsiscsi.conf"
         path.write_text(CONF.format(service=service.url, token_file=token_file))
-        plugin = load_plugin(path, TIMEOUTS, clock)
+        plugin = load_plugin(path, TIMEOUTS, clock, {"memory_dump": memory_dump})
         scheduler = Scheduler(plugin, analyse, clock=clock, **options)
         made.append(scheduler)
         scheduler.start()
@@ -162,6 +164,145 @@ def test_a_failed_start_costs_minutes_and_not_the_host(
     assert (again.name, again.ip, again.tags, again.snapshot, again.locked) == (
         before.name, before.ip, before.tags, before.snapshot, False,
     )  # fmt: skip
+
+
+SEEN = ["its power was off, and the service had not cut it", "its agent did not answer"]
+TOLD = f"seen of pc1 in this run, which may explain an empty report: {SEEN[0]}; {SEEN[1]}"
+
+
+def test_what_the_service_saw_is_told_to_its_task_alone(make: Make, service: Service) -> None:
+    def analyse(task: int, machine: Machine) -> None:
+        service.hosts["pc1"]["seen"] = SEEN if task == 2 else []
+
+    scheduler = make(analyse)
+    tasks = [scheduler.submit() for _ in range(3)]
+    run(scheduler)
+    assert [scheduler.db.errors(task) for task in tasks] == [[], [TOLD], []]
+
+
+def test_what_was_seen_is_told_whoever_stops_the_host(make: Make, service: Service) -> None:
+    """The host died right after its start, CAPE takes it for dead, and only quarantine stops it."""
+    service.acts["start"] = begin(service)
+
+    def analyse(task: int, machine: Machine) -> None:
+        dead = len(service.asked("start")) == 1
+        service.hosts["pc1"]["seen"] = SEEN if dead else []
+        if dead:
+            raise CuckooGuestCriticalTimeout("the guest initialization hit the critical timeout")
+
+    scheduler = make(analyse)
+    task = scheduler.submit()
+    run(scheduler)
+    assert scheduler.db.errors(task) == [TOLD]
+
+
+def test_what_was_seen_is_told_though_power_is_not_proved_off(make: Make, service: Service) -> None:
+    scheduler = make()
+    service.acts["stop"] = refuse(503, "quarantined", "pc1 is quarantined: power is not proved off")
+    service.hosts["pc1"].update(state="quarantined", seen=SEEN)
+    task = scheduler.submit()
+    run(scheduler)
+    assert scheduler.status(task) == "completed"
+    assert scheduler.db.errors(task) == [TOLD]
+    service.acts.clear()
+    scheduler.machinery.stop("pc1")
+    assert scheduler.db.errors(task) == [TOLD], "it is told once"
+
+
+@pytest.mark.parametrize("seen", [None, "text", 7, [], {}])
+def test_what_is_no_list_of_sentences_is_not_told(
+    make: Make, service: Service, seen: object
+) -> None:
+    service.hosts["pc1"]["seen"] = seen
+    scheduler = make()
+    task = scheduler.submit()
+    run(scheduler)
+    assert scheduler.status(task) == "completed"
+    assert scheduler.db.errors(task) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "memory_dump", "told"),
+    [
+        ({}, False, []),
+        ({"options": "free=yes,notinteractive=1,interactive=10"}, False, []),
+        (
+            {"memory": True},
+            False,
+            [
+                "pc1: a memory dump is asked for: this machinery takes none "
+                "(fix: submit without memory)"
+            ],
+        ),
+        (
+            {},
+            True,
+            [
+                "pc1: a memory dump is asked for: this machinery takes none "
+                "(fix: memory_dump = no in cuckoo.conf)"
+            ],
+        ),
+        (
+            {"options": "free=yes,interactive=1"},
+            False,
+            [
+                "pc1: interactive is asked for: this machinery shows no desktop "
+                "(fix: submit without it)"
+            ],
+        ),
+    ],
+)
+def test_what_a_task_asks_for_in_vain(
+    make: Make, asked: dict[str, Any], memory_dump: bool, told: list[str]
+) -> None:
+    scheduler = make(memory_dump=memory_dump)
+    task = scheduler.submit(**asked)
+    run(scheduler)
+    assert scheduler.status(task) == "completed"
+    assert scheduler.db.errors(task) == told
+
+
+@pytest.mark.parametrize(
+    ("view", "told"),
+    [
+        ({"hosts": [{"label": "pc1", "interface": "br-lab", "resultserver_port": "2042"}]}, ""),
+        ({"hosts": []}, ""),
+        ({"hosts": [{}]}, ""),
+        (
+            {"interface": "br-x"},
+            "pc1: CAPE records on interface br-lab, and the service's zfsiscsi.conf has br-x for "
+            "pc1: the capture may be empty",
+        ),
+        ({"hosts": [{"label": "pc1", "interface": "vlan20"}]}, "zfsiscsi.conf has vlan20 for pc1"),
+        (
+            {"hosts": [{"label": "pc1", "resultserver_port": "2043"}]},
+            "pc1: CAPE's result server listens on port 2042, and the service's zfsiscsi.conf has "
+            "2043 for pc1: a firewall made of that lets no results through",
+        ),
+    ],
+)
+def test_what_cape_and_the_service_have_written_down_differently(
+    make: Make, service: Service, view: dict[str, Any], told: str
+) -> None:
+    service.view.update(view)
+    scheduler = make()
+    task = scheduler.submit()
+    run(scheduler)
+    assert scheduler.status(task) == "completed"
+    errors = scheduler.db.errors(task)
+    assert len(errors) == bool(told)
+    assert told in "".join(errors)
+
+
+def test_a_service_that_does_not_tell_what_it_has_written_down(
+    make: Make, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.acts["/v1/cape"] = refuse(500, "internal error", "it broke")
+    scheduler = make()
+    task = scheduler.submit()
+    run(scheduler)
+    assert scheduler.db.errors(task) == []
+    assert "can't be compared: pc1: it broke" in caplog.text
 
 
 def test_rows_that_are_not_on_record_yet_are_not_deleted(
