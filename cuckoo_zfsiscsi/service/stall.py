@@ -21,9 +21,11 @@ HINTS = {
     "portal, and is a firewall in between?",
     "rpc": "the disk is attached but the guest's RPC service does not answer: look at the "
     "host's screen, and see whether the image boots on this hardware",
-    "agent": "Windows is up but CAPE's agent is not: does the image start it at logon?",
+    "agent": "{system} is up but CAPE's agent is not: does the image start it at {when}?",
 }
 """What to look at when a boot ends before this stage."""
+SYSTEMS = {"windows": ("Windows", "logon"), "linux": ("Linux", "boot")}
+"""By platform: what the system is called, and when the agent is started."""
 
 
 def missing_stage(reached: Iterable[str], probes: Collection[str]) -> str:
@@ -40,4 +42,5 @@ def missing_stage(reached: Iterable[str], probes: Collection[str]) -> str:
 
 def hint(missing: str, host: HostConfig) -> str:
     """Return what to look at when a boot of the host ends before this stage."""
-    return HINTS[missing].format(host=host.label, firmware=host.firmware)
+    system, when = SYSTEMS[host.platform]
+    return HINTS[missing].format(host=host.label, firmware=host.firmware, system=system, when=when)

@@ -28,3 +28,15 @@ def test_what_to_look_at() -> None:
     assert set(HINTS) == set(STAGES)
     assert "zfsiscsi power pc1 status" in hint("power", host)
     assert f"firmware = {host.firmware}" in hint("tftp", host)
+
+
+def test_a_hint_is_about_the_system_of_its_host() -> None:
+    windows = load(EXAMPLE).hosts[0]
+    linux = windows.model_copy(update={"platform": "linux"})
+    assert hint("agent", windows) == (
+        "Windows is up but CAPE's agent is not: does the image start it at logon?"
+    )
+    assert hint("agent", linux) == (
+        "Linux is up but CAPE's agent is not: does the image start it at boot?"
+    )
+    assert not any("Windows" in hint(stage, linux) for stage in HINTS)
