@@ -28,7 +28,7 @@ def test_both_answer(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert list(answers) == ["rpc", "agent"]
     assert all(answer["ok"] is True for answer in answers.values())
-    assert all(set(answer) == {"ok", "detail", "seconds"} for answer in answers.values())
+    assert all(set(answer) == {"ok", "detail", "seconds", "heard"} for answer in answers.values())
 
 
 @pytest.fixture

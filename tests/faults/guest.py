@@ -3,7 +3,8 @@
 It is what the emulated machine starts instead of QEMU: asks for its boot script as iPXE does, logs
 in with the credentials in it (libiscsi), answers a DCE/RPC bind on 135 and CAPE's agent's GET / on
 8000. `POST /infect` writes over the boot sector; `GET /sector` tells what is in it. `POST /execute`
-runs a program in its network, which sees an empty /etc of its own.
+runs a program in its network, which sees an empty /etc of its own. After `GET /pinning` it hangs up
+on whoever has another address, as CAPE's agent does.
 
     guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login] [--after SECONDS]
 """
@@ -112,10 +113,16 @@ def answer_rpc() -> None:
 
 class Agent(http.server.BaseHTTPRequestHandler):
     disk: Disk | None = None
+    pinned = ""
 
     def log_message(self, *_: Any) -> None: ...
 
     def do_GET(self) -> None:
+        peer = self.client_address[0]
+        if Agent.pinned not in ("", peer):
+            return
+        if self.path == "/pinning":
+            Agent.pinned = peer
         if self.path == "/sector" and self.disk:
             self._send({"sha256": hashlib.sha256(self.disk.read()).hexdigest()})
         else:
