@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import ZfsIscsiError
+from cuckoo_zfsiscsi.errors import CancelledError, ZfsIscsiError
 from cuckoo_zfsiscsi.power import Power, PowerState, Proof
 from cuckoo_zfsiscsi.service.events import Event, Events
 
@@ -31,10 +31,12 @@ class RecordedPower:
         return self._switch(PowerState.OFF, deadline)
 
     def status(self, *, deadline: Deadline) -> PowerState:
-        """As Power.status(); only a failure is noted."""
+        """As Power.status(); only a failure is noted: a question that was given up is none."""
         begin = deadline.clock.monotonic()
         try:
             return self._power.status(deadline=deadline)
+        except CancelledError:
+            raise
         except ZfsIscsiError as error:
             self._note(f"status: {error.what}", begin, deadline, ok=False)
             raise

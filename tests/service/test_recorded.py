@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import PowerError
+from cuckoo_zfsiscsi.deadline import Cancel, Deadline
+from cuckoo_zfsiscsi.errors import CancelledError, PowerError
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service.events import Event
 from cuckoo_zfsiscsi.service.recorded import RecordedPower
@@ -39,3 +39,12 @@ def test_switches_and_failures_are_noted(world: World, clock: VirtualClock) -> N
         power.off(deadline=Deadline(10, clock=clock))
     assert [event.seconds for event in heard] == [0.0, 0.0, 0.0, 0.0, 3.0]
     assert {(event.host, event.kind) for event in heard} == {("pc1", "power")}
+
+
+def test_a_question_that_is_given_up_is_no_failure(world: World, clock: VirtualClock) -> None:
+    heard = Heard()
+    cancel = Cancel(clock)
+    cancel.set("the run is over")
+    with pytest.raises(CancelledError):
+        RecordedPower("pc1", FakePower(world), heard).status(deadline=Deadline(10, cancel))
+    assert heard == []
