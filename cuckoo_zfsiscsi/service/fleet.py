@@ -13,7 +13,7 @@ from functools import partial
 from cuckoo_zfsiscsi.config import Config, HostConfig, Network
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.drivers import make_store, make_target
-from cuckoo_zfsiscsi.errors import UnknownHostError, ZfsIscsiError
+from cuckoo_zfsiscsi.errors import DiskError, UnknownHostError, ZfsIscsiError
 from cuckoo_zfsiscsi.netboot.boots import Boots
 from cuckoo_zfsiscsi.netboot.drivers import make_netboot, tftp_folder
 from cuckoo_zfsiscsi.netboot.medium import place
@@ -92,9 +92,20 @@ class Fleet:
             stack.callback(self._pool.shutdown, cancel_futures=True)
             stack.callback(self.history.close)
             self.recent.load(self.history)
+            self._recall()
             self._opened = stack.pop_all()
         for host in self._hosts.values():
             host.open()
+
+    def _recall(self) -> None:
+        """Have hosts tell of their last runs, as far as those are on record: CAPE may yet ask."""
+        try:
+            last = self.history.recall()
+        except DiskError as error:
+            log.warning("%s", error)
+            return
+        for label, host in self._hosts.items():
+            host.recall(last.get(label, []))
 
     def mend(self) -> None:
         """Start DHCP again if it has died: without it no host boots any more."""

@@ -22,6 +22,8 @@ KEEP = 100_000
 """Runs on record; older ones are dropped."""
 KEEP_EVENTS = 500_000
 """Events on record, about 100 MB; older ones are dropped. A run makes about five."""
+CUT_SHORT = "the service was started anew in the run, which ended it"
+"""What is told of a run that was not over when the service died."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY, host TEXT, generation INTEGER, image TEXT, task TEXT,
@@ -182,6 +184,26 @@ class History:
             )
             for row in rows
         ]
+
+    def recall(self) -> dict[str, list[str]]:
+        """Return what was seen in the last run of each host, by label. Waits.
+
+        To be asked before the first run begins: one that is not over was cut short.
+
+        Raises:
+            DiskError: the file can't be read.
+        """
+        sql = (
+            "SELECT host, ended, what FROM runs LEFT JOIN seen ON seen.run = runs.id "
+            "WHERE id IN (SELECT max(id) FROM runs GROUP BY host)"
+        )
+        last = {}
+        for host, ended, what in self._file.read(sql, []):
+            last[host] = json.loads(what or "[]")
+            if ended is None and not what:
+                last[host] = [CUT_SHORT]
+                self.tell(host, last[host])
+        return last
 
     def events(
         self, *, host: str | None = None, kind: str | None = None, limit: int = 50

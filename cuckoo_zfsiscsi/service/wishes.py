@@ -65,6 +65,11 @@ class Wishes:
                 self._note("failure", self._reason, ok=False)
             stopped.set_exception(self._quarantined())
 
+    def recall(self, seen: list[str]) -> None:
+        """Take what was seen in the last run, which another life of the service had."""
+        with self._wake:
+            self._seen = seen
+
     def power(self, deadline: Deadline) -> PowerState:
         """Ask for the power state of now. Waits.
 

@@ -70,6 +70,19 @@ def test_the_service_knows_the_task(rig: Rig) -> None:
     assert rig.told["long"] == CLEAN
 
 
+def test_a_host_that_dies_in_its_run(rig: Rig) -> None:
+    """CAPE calls the task reported all the same; the errors say why the report is empty."""
+    task = rig.client.by_program(rig.sample("dies", seconds=600))
+    rig.wait(lambda: rig.told.get("dies") == CLEAN, "the infection")
+    rig.lab.machine.off()
+    ended = rig.client.wait(task, Deadline(ANALYSIS))
+    assert ended["status"] == "reported"
+    (told,) = ended["errors"]
+    assert f"seen of {LABEL} in this run, which may explain an empty report: " in told
+    assert "its power was off, and the service had not cut it" in told
+    assert rig.client.report(task)["debug"]["errors"] == [told]
+
+
 def test_a_host_that_does_not_start_costs_minutes(rig: Rig) -> None:
     """Its BMC says "on" and it stays off: the row is locked, tasks wait, and it comes back."""
     rig.wait(lambda: rig.lab.client.host(LABEL)["state"] == "ready", "the prewarmed host")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
+
+import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
@@ -12,6 +15,7 @@ from cuckoo_zfsiscsi.lab.cape_scheduler import Scheduler
 from cuckoo_zfsiscsi.lab.cape_standin import load_plugin
 from cuckoo_zfsiscsi.lab.network import host_address
 from cuckoo_zfsiscsi.service.boot import ECHO
+from cuckoo_zfsiscsi.service.history import CUT_SHORT
 from tests.faults.patience import SERVICE
 from tests.faults.small_lab import SmallLab
 from tests.waiting import HANG
@@ -81,6 +85,20 @@ def test_a_system_that_lives_without_its_agent(lab: SmallLab) -> None:
     probe = ("probe", str(host_address(1)), "--timeout", str(SERVICE))
     lab.wait(lambda: '"ok": true' in lab.run_cli(*probe, code=1), "the system without its agent")
     is_told(lab.client.stop("pc1", SERVICE)["seen"], SILENT, REBOOTED)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_service_that_ends_in_a_run(lab: SmallLab, how: signal.Signals) -> None:
+    """CAPE goes on to the end of its analysis, and asks the next service to stop the host."""
+    killed = how is signal.SIGKILL
+    lab.start()
+    lab.client.start("pc1", SERVICE)
+    assert lab.client.runs(), "it is on record"
+    lab.kill(how)
+    lab.start()
+    told = [CUT_SHORT if killed else "the service gave it up: the service is stopping"]
+    assert lab.client.stop("pc1", SERVICE)["seen"] == told
+    assert [run["seen"] for run in lab.client.runs()] == [told]
 
 
 def test_capes_task_is_told(lab: SmallLab) -> None:

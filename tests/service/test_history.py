@@ -10,7 +10,7 @@ import pytest
 from cuckoo_zfsiscsi.errors import DiskError
 from cuckoo_zfsiscsi.service import history
 from cuckoo_zfsiscsi.service.events import Event
-from cuckoo_zfsiscsi.service.history import History
+from cuckoo_zfsiscsi.service.history import CUT_SHORT, History
 from cuckoo_zfsiscsi.service.report import BootReport, Run
 
 
@@ -60,6 +60,22 @@ def test_what_was_seen_in_a_run_is_of_the_last_one(runs: History) -> None:
     assert {run.task: run.seen for run in runs.find()} == {
         "1": ["its power was off", "and more"], "2": [], "3": [],
     }  # fmt: skip
+
+
+def test_what_a_new_service_recalls_of_the_last_runs(runs: History) -> None:
+    begin(runs, "1", "pc1", 1)
+    runs.tell("pc1", ["its power was off"])
+    runs.end("pc1")
+    begin(runs, "2", "pc1", 2)
+    runs.end("pc1")
+    begin(runs, "3", "pc2", 1)
+    runs.tell("pc2", ["its power was off"])
+    runs.end("pc2")
+    begin(runs, "4", "pc3", 1)
+    begin(runs, "5", "pc3", 2)
+    for _ in range(2):
+        assert runs.recall() == {"pc1": [], "pc2": ["its power was off"], "pc3": [CUT_SHORT]}
+    assert {run.task: run.seen for run in runs.find(host="pc3")} == {"5": [CUT_SHORT], "4": []}
 
 
 def test_old_runs_are_dropped(
