@@ -54,6 +54,16 @@ def test_one_host(client: TestClient, one: OneHost, world: World) -> None:
     assert "zfsiscsi hosts" in missing.text
 
 
+def test_what_was_seen_in_a_run(client: TestClient, one: OneHost, world: World) -> None:
+    quiet(host(one), State.CLEAN)
+    host(one).start("77", None).booted.result(HANG)
+    world.answers.discard("agent")
+    host(one).stop().result(HANG)
+    (told,) = host(one).report().seen
+    log_in(client)
+    assert told in client.get("/hosts/pc1").text
+
+
 def test_storage(client: TestClient, one: OneHost, world: World) -> None:
     quiet(host(one), State.CLEAN)
     world.kept = [Evidence("pc1-g1", "pc1", 1, "win10@1", 12.0, 3 << 20, 2 << 20, "tank/x")]
