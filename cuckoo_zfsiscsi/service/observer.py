@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, ZfsIscsiError
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.readiness import Answer
+from cuckoo_zfsiscsi.readiness.session import is_held
 from cuckoo_zfsiscsi.service.boot import ECHO, Boot
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.seen import Seen, explain
@@ -27,10 +29,12 @@ PATIENCE = 5.0
 """Seconds that a guest may take to answer in one look."""
 AGAIN = 0.5
 """Seconds after which one that can't be reached is asked again in the same look."""
-LAST_LOOK = 1.5
-"""Seconds that it may take in the last look, for which the cut waits."""
-LAST_POWER = 1.5
-"""Seconds that the power device may take then."""
+LAST_PATIENCE = 1.5
+"""Seconds that it may take in the last look."""
+LAST_LOOK = 3.0
+"""Seconds for all of that one: the cut waits for it."""
+HELD = 1.0
+"""Seconds in which the kernel of a host that lives answers on its session."""
 
 
 class Observer:
@@ -87,15 +91,16 @@ class Observer:
     def result(self) -> list[str]:
         """Return what may explain an empty report. Waits for the last look, for a moment."""
         with self._done:
-            self._done.wait_for(lambda: self._is_done, LAST_LOOK + LAST_POWER)
+            self._done.wait_for(lambda: self._is_done, LAST_LOOK)
         return explain(self._seen)
 
     def _watch(self) -> None:
         try:
             while not self._over.wait(self._parts.pace.pause(LOOK_EVERY)):
-                self._look(Deadline(PATIENCE, self._over))
+                seconds = PATIENCE + HELD + self._config.power_timeout
+                self._look(Deadline(seconds, self._over), PATIENCE)
             if self._looks_again:
-                self._look(Deadline(LAST_LOOK, clock=self._clock))
+                self._look(Deadline(LAST_LOOK, clock=self._clock), LAST_PATIENCE)
         except Exception:  # whatever it is, the run has nothing to do with it
             log.exception("%s can't be watched", self._config.label)
         finally:
@@ -103,11 +108,19 @@ class Observer:
                 self._is_done = True
                 self._done.notify_all()
 
-    def _look(self, deadline: Deadline) -> None:
-        """Take one look; one that the run's end cuts short counts for nothing."""
+    def _look(self, deadline: Deadline, patience: float) -> None:
+        """Take one look; one that the run's end cuts short counts for nothing.
+
+        Args:
+            deadline: for the look.
+            patience: seconds that the guest may take.
+        """
+        boot = self._boot()
         try:
-            has_session = self._has_session()
-            answer, refused = self._ask(deadline)
+            has_session = self._has_session(boot)
+            answer, refused = self._ask(deadline.within(patience))
+            if has_session and not answer.heard:
+                has_session = self._holds_session(boot, deadline.within(HELD))
         except CancelledError:
             return
         seen, at = self._seen, self._clock.monotonic() - self._began
@@ -122,14 +135,30 @@ class Observer:
             seen.is_off = False
         elif missing - self._asked_for:
             self._asked_for |= missing
-            self._ask_power()
+            self._ask_power(deadline)
 
-    def _has_session(self) -> bool | None:
-        """Tell whether it has one; None: the target does not say."""
-        boot = self._boot()
+    def _has_session(self, boot: Boot | None) -> bool | None:
+        """Tell whether the target has one of this boot; None: it does not say."""
         try:
             return boot.has_session() if boot else None
         except ZfsIscsiError:
+            return None
+
+    def _holds_session(self, boot: Boot | None, deadline: Deadline) -> bool | None:
+        """Tell whether the host still is at its end of the session; None: that is not known.
+
+        A target does not notice at once that a host is gone which did not say so.
+
+        Raises:
+            CancelledError: the run is over.
+        """
+        export = boot.export if boot else None
+        if export is None:  # pragma: no cover - what has a session was exported
+            return None
+        portal = IPv4Address(export.portal)
+        try:
+            return is_held(portal, export.port, self._config.ip, quiet=0.0, deadline=deadline)
+        except (OSError, DeadlineExceededError):
             return None
 
     def _ask(self, deadline: Deadline) -> tuple[Answer, bool]:
@@ -151,12 +180,8 @@ class Observer:
             except DeadlineExceededError:
                 return answer, True
 
-    def _ask_power(self) -> None:
+    def _ask_power(self, deadline: Deadline) -> None:
         """Ask the power device, which is asked for nothing else while a run goes on."""
-        if self._over:
-            deadline = Deadline(LAST_POWER, clock=self._clock)
-        else:
-            deadline = Deadline(self._config.power_timeout, self._over)
         try:
             state = self._parts.power.status(deadline=deadline)
         except ZfsIscsiError as error:  # the cut that follows says it too

@@ -32,7 +32,7 @@ class Seen:
     guest: str
     """What of the guest is asked: its agent, its RPC service."""
     session: Sign = field(default_factory=Sign)
-    """This generation's iSCSI session."""
+    """This generation's iSCSI session, with a host at its other end."""
     answer: Sign = field(default_factory=Sign)
     """Of the guest."""
     why: str = ""
@@ -66,8 +66,8 @@ def explain(seen: Seen) -> list[str]:
         found.append("its power was off, and the service had not cut it")
     if seen.is_lost:
         found.append(
-            "it had no iSCSI session, and so no disk, at the end: "
-            f"the last was seen {seen.session.last:.0f} s after the start"
+            "its iSCSI session was lost, and its disk with it: "
+            f"it was seen last {seen.session.last:.0f} s after the start"
         )
     if seen.is_silent:
         found.append(

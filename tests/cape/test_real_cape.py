@@ -80,6 +80,8 @@ def test_a_host_that_dies_in_its_run(rig: Rig) -> None:
     (told,) = ended["errors"]
     assert f"seen of {LABEL} in this run, which may explain an empty report: " in told
     assert "its power was off, and the service had not cut it" in told
+    assert "its iSCSI session was lost" in told
+    assert "its agent did not answer at the end" in told
     assert rig.client.report(task)["debug"]["errors"] == [told]
 
 

@@ -21,9 +21,7 @@ from tests.faults.small_lab import SmallLab
 from tests.waiting import HANG
 
 OFF = "its power was off, and the service had not cut it"
-LOST = (
-    r"it had no iSCSI session, and so no disk, at the end: the last was seen \d+ s after the start"
-)
+LOST = r"its iSCSI session was lost, and its disk with it: it was seen last \d+ s after the start"
 SILENT = r"its agent did not answer at the end: it last did \d+ s after the start \(.+\)"
 REBOOTED = "it was rebooted once: it asked for its boot script again"
 

@@ -13,6 +13,7 @@ import pytest
 from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service import observer
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
@@ -43,6 +44,12 @@ def clock() -> Iterator[VirtualClock]:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture(autouse=True)
+def _kernel(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play readiness.session for runs that are watched."""
+    monkeypatch.setattr(observer, "is_held", lambda *_, **__: world.is_up and world.holds)
 
 
 @pytest.fixture

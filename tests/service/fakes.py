@@ -42,6 +42,8 @@ class World:
     answers: set[str] = field(default_factory=lambda: {"rpc", "agent"})
     warning: str = ""
     """What comes of telling it its default route."""
+    holds: bool = True
+    """Its kernel answers on its session, as long as it is up."""
     busy: float = 0.0
     """Seconds that the guest takes to answer."""
     hot: bool = False

@@ -6,10 +6,10 @@ import pytest
 
 from cuckoo_zfsiscsi.errors import PowerError, QuarantinedError, TargetError
 from cuckoo_zfsiscsi.power import PowerState
-from cuckoo_zfsiscsi.service import life
+from cuckoo_zfsiscsi.service import life, observer
 from cuckoo_zfsiscsi.service.boot import ECHO
 from cuckoo_zfsiscsi.service.host import Host
-from cuckoo_zfsiscsi.service.observer import LAST_LOOK, LAST_POWER, LOOK_EVERY, PATIENCE
+from cuckoo_zfsiscsi.service.observer import LAST_LOOK, LAST_PATIENCE, LOOK_EVERY, PATIENCE
 from cuckoo_zfsiscsi.service.report import State
 from tests.clocks import VirtualClock
 from tests.service.conftest import Make
@@ -18,7 +18,7 @@ from tests.service.paper_host import Machine
 from tests.service.waiting import quiet, wait_for
 
 SILENT = "its agent did not answer at the end: it last did {} s after the start (silent)"
-LOST = "it had no iSCSI session, and so no disk, at the end: the last was seen {} s after the start"
+LOST = "its iSCSI session was lost, and its disk with it: it was seen last {} s after the start"
 OFF = "its power was off, and the service had not cut it"
 
 
@@ -100,7 +100,7 @@ def test_a_guest_that_is_busy_when_the_run_ends(
     world.busy = 1000.0
     begin = clock.monotonic()
     assert ended(host, clock) == []
-    assert clock.monotonic() - begin == LAST_LOOK
+    assert clock.monotonic() - begin == LAST_PATIENCE
     assert world.journal.count("status") == 1
 
 
@@ -109,6 +109,31 @@ def test_a_silent_host_that_is_off(host: Host, world: World, clock: VirtualClock
     clock.sleep(25.0)
     world.busy, world.says = 1000.0, PowerState.OFF
     assert ended(host, clock) == [OFF]
+
+
+@pytest.mark.parametrize("wait", [1.0, 60.0])
+def test_a_host_that_is_gone_without_a_word(
+    host: Host, world: World, clock: VirtualClock, wait: float
+) -> None:
+    """It crashed, or lost its network: the target knows of its session, the BMC of its power."""
+    clock.sleep(25.0)
+    world.busy, world.holds = 1000.0, False
+    clock.sleep(wait)
+    told = ended(host, clock)
+    assert told[0] == LOST.format(20)
+    assert len(told) == (2 if wait > LOOK_EVERY else 1), "one look in vain is no silence"
+
+
+def test_whose_kernel_is_not_known_to_answer(
+    host: Host, world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(observer, "is_held", fail)
+    world.answers.discard("agent")
+    clock.sleep(60.0)
+    assert ended(host, clock) == [SILENT.format(0)]
 
 
 def test_what_came_back_is_not_told(host: Host, world: World, clock: VirtualClock) -> None:
@@ -181,7 +206,7 @@ def test_a_look_that_hangs_keeps_no_power_on(
     clock.sleep(25.0)
     begin = clock.monotonic()
     clock.result(host.stop())
-    assert clock.monotonic() - begin <= LAST_LOOK + LAST_POWER
+    assert clock.monotonic() - begin <= LAST_LOOK
     assert world.power is PowerState.OFF
 
 

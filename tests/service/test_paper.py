@@ -12,8 +12,9 @@ import pytest
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service.boot import ECHO
 from cuckoo_zfsiscsi.service.pace import Pace
-from cuckoo_zfsiscsi.service.paper import ECHO, PaperHost
+from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import State
 from tests.clocks import VirtualClock

@@ -17,8 +17,8 @@ REFUSED = "no connection: Connection refused"
         (
             Seen("agent", session=Sign(31.4, 1)),
             [
-                "it had no iSCSI session, and so no disk, at the end: "
-                "the last was seen 31 s after the start"
+                "its iSCSI session was lost, and its disk with it: "
+                "it was seen last 31 s after the start"
             ],
         ),
         (
