@@ -45,14 +45,18 @@ class CapeClient:
         """Every way to submit a sample: each returns the task's id."""
         return {"submit.py": self.by_program, "REST": self.by_rest, "web form": self.by_form}
 
-    def by_program(self, sample: Path) -> int:
+    def by_program(self, sample: Path, *more: str) -> int:
         """Submit by utils/submit.py; return the task's id.
+
+        Args:
+            sample: it.
+            more: options of that program.
 
         Raises:
             LabError: CAPE does not take it.
         """
         options = [f"--{key}={value}" for key, value in OPTIONS.items()]
-        said = self._cape.run("utils/submit.py", *options, str(sample))
+        said = self._cape.run("utils/submit.py", *options, *more, str(sample))
         return _task(r"ID (?:\x1b\[\d+m)?(\d+)", said)
 
     def by_rest(self, sample: Path) -> int:

@@ -70,6 +70,17 @@ def test_the_service_knows_the_task(rig: Rig) -> None:
     assert rig.told["long"] == CLEAN
 
 
+def test_what_a_task_asks_for_in_vain(rig: Rig) -> None:
+    task = rig.client.by_program(rig.sample("memory"), "--memory")
+    ended = rig.client.wait(task, Deadline(ANALYSIS))
+    assert ended["status"] == "reported"
+    assert ended["errors"] == [
+        f"{LABEL}: a memory dump is asked for: this machinery takes none "
+        "(fix: submit without memory)"
+    ]
+    assert rig.told["memory"] == CLEAN
+
+
 def test_a_host_that_dies_in_its_run(rig: Rig) -> None:
     """CAPE calls the task reported all the same; the errors say why the report is empty."""
     task = rig.client.by_program(rig.sample("dies", seconds=600))
