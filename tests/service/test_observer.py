@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from cuckoo_zfsiscsi.errors import PowerError, QuarantinedError, TargetError
+from cuckoo_zfsiscsi.errors import DiskError, PowerError, QuarantinedError, TargetError
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service import life, observer
 from cuckoo_zfsiscsi.service.boot import ECHO
@@ -221,21 +223,42 @@ def test_a_stop_that_fails_tells_it_too(host: Host, world: World, clock: Virtual
     assert host.report().seen == [SILENT.format(0)]
 
 
-def test_a_reboot_of_a_host_that_is_reset_at_each_boot(
+@pytest.fixture
+def machine(
     world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Machine]:
+    """Make one that is reset at each boot, and has a run."""
+    one = Machine(world, clock)
+    monkeypatch.setattr(life, "is_held", one.is_held)
+    one.host.open()
+    clock.result(one.host.start("7", None).booted)
+    yield one
+    world.fail.clear()
+    one.close()
+
+
+def test_a_reboot_of_a_host_that_is_reset_at_each_boot(
+    machine: Machine, clock: VirtualClock
 ) -> None:
-    machine = Machine(world, clock)
-    monkeypatch.setattr(life, "is_held", machine.is_held)
-    try:
-        machine.host.open()
-        clock.result(machine.host.start("7", None).booted)
-        clock.sleep(20.0)
-        machine.reset_button()
-        machine.boot()
-        wait_for(machine.host, State.RUNNING)
+    clock.sleep(20.0)
+    machine.reset_button()
+    machine.boot()
+    wait_for(machine.host, State.RUNNING)
+    clock.result(machine.host.stop())
+    told = ["it was rebooted once: it asked for its boot script again"]
+    assert machine.host.report().seen == told
+    assert machine.record.runs[-1] == f"pc1: {told[0]}"
+
+
+def test_a_host_that_can_not_be_reset_in_its_run(
+    machine: Machine, world: World, clock: VirtualClock
+) -> None:
+    clock.sleep(20.0)
+    world.fail["swap"] = DiskError("the pool is gone")
+    machine.reset_button()
+    clock.call(machine.boot)
+    wait_for(machine.host, State.QUARANTINED)
+    clock.until(lambda: machine.host.report().seen, "the reason", machine.host.report)
+    assert machine.host.report().seen == ["the service gave it up: the pool is gone"]
+    with pytest.raises(QuarantinedError):
         clock.result(machine.host.stop())
-        told = ["it was rebooted once: it asked for its boot script again"]
-        assert machine.host.report().seen == told
-        assert machine.record.runs[-1] == f"pc1: {told[0]}"
-    finally:
-        machine.close()
