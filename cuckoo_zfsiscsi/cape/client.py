@@ -22,6 +22,7 @@ class Client:
     Args:
         service: http://ADDRESS:PORT, https://..., or unix:///PATH of a socket.
         token_file: file with the bearer token; None only for a unix socket.
+        ca_file: file with the certificates to trust, for https; None: the public authorities'.
         connect_timeout: seconds.
         read_timeout: seconds, for what the service answers at once.
         margin: seconds beyond the timeout that the service was asked to keep, for it to say so;
@@ -33,6 +34,7 @@ class Client:
         service: str,
         token_file: str | None = None,
         *,
+        ca_file: str | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
         margin: float | None = None,
@@ -41,6 +43,7 @@ class Client:
         self._transport = Transport(
             service,
             token_file,
+            ca_file=ca_file,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             margin=margin,

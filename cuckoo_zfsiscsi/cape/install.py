@@ -28,18 +28,22 @@ HEAD = """\
 """
 
 
-def render(view: dict[str, Any], service: str, token_file: str | None) -> str:
+def render(
+    view: dict[str, Any], service: str, token_file: str | None, ca_file: str | None = None
+) -> str:
     """Return CAPE's zfsiscsi.conf.
 
     Args:
         view: what the service says of its hosts, see service.cape_view.
         service: its URL, as CAPE reaches it.
         token_file: with the token for it, on CAPE's server.
+        ca_file: with the certificates to trust there, for https.
     """
     own = {
         "machines": ",".join(host["label"] for host in view["hosts"]),
         "service": service,
         "token_file": token_file,
+        "ca_file": ca_file,
         **general(view),
     }
     sections = {NAME: own, **{host["label"]: host for host in view["hosts"]}}

@@ -27,6 +27,7 @@ class Options:
         self._section = section
         self.service = self._text(section, "service") or "http://127.0.0.1:8470"
         self.token_file = self._text(section, "token_file") or None
+        self.ca_file = self._text(section, "ca_file") or None
         self.start_timeout = self._seconds("start_timeout", START_TIMEOUT)
         self.stop_timeout = self._seconds("stop_timeout", STOP_TIMEOUT)
 

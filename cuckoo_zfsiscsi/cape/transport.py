@@ -11,6 +11,7 @@ from typing import Any
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from cuckoo_zfsiscsi.cape import trust
 from cuckoo_zfsiscsi.cape.unixsocket import UnixAdapter
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 
@@ -85,6 +86,7 @@ class Transport:
     Args:
         service: http://ADDRESS:PORT, https://..., or unix:///PATH of a socket.
         token_file: file with the bearer token; None only for a unix socket.
+        ca_file: file with the certificates to trust, for https; None: the public authorities'.
         connect_timeout: seconds.
         read_timeout: seconds, for what the service answers at once.
         margin: seconds instead of MARGIN.
@@ -98,6 +100,7 @@ class Transport:
         service: str,
         token_file: str | None = None,
         *,
+        ca_file: str | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
         margin: float | None = None,
@@ -113,6 +116,7 @@ class Transport:
         self._socket = rest if scheme == "unix" else None
         self._base = "http://localhost" if scheme == "unix" else service.rstrip("/")
         self._auth = _Bearer(Path(token_file)) if token_file else None
+        self._ca_file = ca_file if scheme == "https" else None
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._margin = MARGIN if margin is None else margin
@@ -133,9 +137,13 @@ class Transport:
             ServiceError: anything else than an answer of success.
         """
         patience = wait + self._margin if wait else self._read_timeout
+        if self._ca_file and (unusable := trust.unusable(self._ca_file)):
+            what, fix = unusable
+            raise ServiceError(trust.TITLE, what, fix=fix, host=host)
         try:
             with requests.Session() as session:
                 session.trust_env = False  # no proxy, no .netrc, from CAPE's environment
+                session.verify = self._ca_file or True
                 if self._socket:
                     session.mount("http://", UnixAdapter(self._socket))
                 with session.request(
@@ -152,9 +160,13 @@ class Transport:
         except (requests.ReadTimeout, ReadTimeoutError):
             raise self._silent(patience, host) from None
         except (requests.RequestException, HTTPError) as error:
+            cause = _cause(error)
+            if untrusted := trust.explain(cause, self.service, self._ca_file):
+                what, fix = untrusted
+                raise ServiceError(trust.TITLE, what, fix=fix, host=host) from None
             raise ServiceError(
                 UNREACHABLE,
-                f"no answer of the service at {self.service}: {_reason(error)}",
+                f"no answer of the service at {self.service}: {_reason(cause)}",
                 fix="systemctl status zfsiscsi on the storage server; "
                 "check service = in zfsiscsi.conf",
                 host=host,
@@ -208,7 +220,7 @@ class Transport:
         )
 
 
-def _reason(error: BaseException) -> str:
+def _cause(error: BaseException) -> BaseException:
     """Return the innermost cause: requests wraps it in layers of addresses and reprs."""
     cause: BaseException = error
     while True:
@@ -218,7 +230,10 @@ def _reason(error: BaseException) -> str:
         if not isinstance(inner, BaseException):
             break
         cause = inner
-    cause = cause.__cause__ or cause
+    return cause.__cause__ or cause
+
+
+def _reason(cause: BaseException) -> str:
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return str(cause) or type(cause).__name__
