@@ -79,6 +79,7 @@ def check_service(config: Config) -> Finding:
     client = Client(
         general.service,
         token_file,
+        ca_file=str(general.ca_file) if general.ca_file else None,
         connect_timeout=SERVICE_TIMEOUT,
         read_timeout=SERVICE_TIMEOUT,
     )

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from cuckoo_zfsiscsi.check import Finding
+from cuckoo_zfsiscsi.check.certificate import check_certificate
 from cuckoo_zfsiscsi.config import Config, Network
 from cuckoo_zfsiscsi.errors import ConfigError
 from cuckoo_zfsiscsi.netboot.describe import boot_file
@@ -42,6 +43,7 @@ def check_server(config: Config) -> Iterator[Finding]:
         yield from _check_network(network)
     yield from _check_boot_files(config)
     yield _check_token(config)
+    yield check_certificate(config)
     yield _check_store_path(config)
 
 

@@ -30,6 +30,10 @@ Service = Annotated[
 Token = Annotated[
     Path | None, typer.Option(help="Token file, on CAPE's server; that of zfsiscsi.conf.")
 ]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(help="Certificates to trust, on CAPE's server; that of zfsiscsi.conf."),
+]
 Apply = Annotated[bool, typer.Option("--apply", help="Do it: change CAPE's own files.")]
 
 
@@ -48,14 +52,16 @@ def install(
     cape_conf: Extra = None,
     service: Service = None,
     token_file: Token = None,
+    ca_file: CaFile = None,
     apply: Apply = False,
 ) -> None:
     """Put shim and hosts into a CAPE tree; show which of its keys must change. Run it as root."""
     tree = CapeTree(cape_root, cape_conf)
-    asked = _ask(ctx, service, token_file)
+    asked = _ask(ctx, service, token_file, ca_file)
     here = look(System())
     view = complete(tree, asked.view, here)
-    for path in files.install(tree, files.render(view, asked.service, asked.token_file)):
+    conf = files.render(view, asked.service, asked.token_file, asked.ca_file)
+    for path in files.install(tree, conf):
         stdout.print(f"written: {path}", markup=False)
     wanted = list(wishes(tree, view, here))
     changes = [wish.change for wish in wanted]
@@ -84,13 +90,15 @@ def check(
     ] = None,
     service: Service = None,
     token_file: Token = None,
+    ca_file: CaFile = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find every mismatch between CAPE and the service, and say the fix. Ends with 1 if any."""
     tree = CapeTree(cape_root, cape_conf)
     own = cape_root / ".venv/bin/python"
     python = cape_python or (own if own.exists() else None)
-    found = checks.check(tree, _ask(ctx, service, token_file).view, python, System())
+    asked = _ask(ctx, service, token_file, ca_file)
+    found = checks.check(tree, asked.view, python, System())
     show(cape_root, found, as_json=as_json)
 
 
@@ -121,13 +129,19 @@ class _Asked:
 
     service: str
     token_file: str | None
+    ca_file: str | None
     view: dict[str, Any]
 
 
-def _ask(ctx: typer.Context, service: str | None, token_file: Path | None) -> _Asked:
-    token = str(token_file) if token_file else None
+def _ask(
+    ctx: typer.Context, service: str | None, token_file: Path | None, ca_file: Path | None
+) -> _Asked:
     if service is None:
         general = load(conf_path(ctx)).zfsiscsi
         service = general.service
-        token = token or (str(general.token_file) if general.token_file else None)
-    return _Asked(service, token, Client(service, token).cape())
+        token_file = token_file or general.token_file
+        ca_file = ca_file or general.ca_file
+    token = str(token_file) if token_file else None
+    trusted = str(ca_file.absolute()) if ca_file else None
+    view = Client(service, token, ca_file=trusted).cape()
+    return _Asked(service, token, trusted, view)

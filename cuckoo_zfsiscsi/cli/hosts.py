@@ -20,7 +20,11 @@ STYLES = {"ready": "green", "running": "cyan", "quarantined": "red", "booting": 
 def make_client(config: Config) -> Client:
     """Return the client of the service that the configuration names."""
     general = config.zfsiscsi
-    return Client(general.service, str(general.token_file) if general.token_file else None)
+    return Client(
+        general.service,
+        str(general.token_file) if general.token_file else None,
+        ca_file=str(general.ca_file) if general.ca_file else None,
+    )
 
 
 def register(app: typer.Typer) -> None:

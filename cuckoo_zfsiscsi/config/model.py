@@ -43,8 +43,8 @@ class General(Section):
     )
     service: f.Service = Field(
         "http://127.0.0.1:8470",
-        description="Where the service listens and CAPE finds it: http://ADDRESS:PORT, or "
-        "unix:///PATH when both are on one machine.",
+        description="Where the service listens and CAPE finds it: http://ADDRESS:PORT, "
+        "https://ADDRESS:PORT, or unix:///PATH when both are on one machine.",
         examples=["http://127.0.0.1:8470"],
     )
     token_file: f.AbsolutePath | None = Field(
@@ -52,6 +52,23 @@ class General(Section):
         description="File with the token that opens the service, mode 600, owned by the user CAPE "
         "runs as. Must be set unless service is a unix socket.",
         examples=["/etc/zfsiscsi/token"],
+    )
+    certificate: f.AbsolutePath | None = Field(
+        None,
+        description="The service's certificate in PEM, those between it and the authority's "
+        "behind it. Needed on the storage server when service is https://, and only then.",
+        examples=["/etc/zfsiscsi/certificate.pem"],
+    )
+    private_key: f.AbsolutePath | None = Field(
+        None,
+        description="Its private key in PEM, without a passphrase, mode 600, owned by root.",
+        examples=["/etc/zfsiscsi/private-key.pem"],
+    )
+    ca_file: f.AbsolutePath | None = Field(
+        None,
+        description="Certificate of the authority that signed it, in PEM, for those who ask: CAPE "
+        "and the command line. Not set, the public authorities count.",
+        examples=["/etc/zfsiscsi/ca.pem"],
     )
     run_dir: f.AbsolutePath = Field(
         Path("/run/zfsiscsi"),

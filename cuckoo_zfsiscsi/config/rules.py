@@ -9,12 +9,18 @@ from cuckoo_zfsiscsi.config.mistakes import Mistake
 from cuckoo_zfsiscsi.config.powerurl import PowerUrl
 from cuckoo_zfsiscsi.config.section import Checked
 
+_TLS_KEYS = {
+    "certificate": "/etc/zfsiscsi/certificate.pem",
+    "private_key": "/etc/zfsiscsi/private-key.pem",
+}
+"""What https needs on the server's side, and where it may be."""
 _POWER_KEYS = ("power", "power_on", "power_off")
 
 
 def check_together(fixed: Mapping[str, Checked], hosts: Mapping[str, Checked]) -> Iterator[Mistake]:
     """Check what is right by itself; wrong or missing values are left out."""
     yield from _check_token(fixed["zfsiscsi"])
+    yield from _check_tls(fixed["zfsiscsi"])
     yield from _check_storage(fixed["storage"])
     for name, host in hosts.items():
         label = host.values.get("label")
@@ -47,6 +53,26 @@ def _check_token(general: Checked) -> Iterator[Mistake]:
         reason = "must be set when the service listens on TCP"
         fix = "token_file = /etc/zfsiscsi/token; or service = unix:///run/zfsiscsi/api.sock"
         yield Mistake("zfsiscsi", "token_file", "", reason, fix)
+
+
+def _check_tls(general: Checked) -> Iterator[Mistake]:
+    """Check that nobody believes in an encryption that there is not."""
+    service = general.values.get("service")
+    if service is None:
+        return
+    if not service.startswith("https:"):
+        for key in (*_TLS_KEYS, "ca_file"):
+            if general.values.get(key):
+                reason = f"has no meaning with service = {service}: only https is encrypted"
+                fix = f"service = https://ADDRESS:PORT; or remove {key}"
+                yield _mistake("zfsiscsi", general, key, reason, fix)
+        return
+    missing = [key for key in _TLS_KEYS if not general.values.get(key)]
+    if missing and not general.wrong & set(_TLS_KEYS):
+        reason = f"needs {' and '.join(missing)}, too"
+        fix = "; ".join(f"{key} = {_TLS_KEYS[key]}" for key in missing)
+        given = general.given["service"]
+        yield Mistake("zfsiscsi", "service", given, reason, f"{fix}; or service = http://...")
 
 
 def _check_storage(storage: Checked) -> Iterator[Mistake]:

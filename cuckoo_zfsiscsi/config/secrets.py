@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import SecretStr
 
@@ -22,6 +25,31 @@ def read_secret_file(path: Path, *, where: str) -> SecretStr:
 
     Raises:
         ConfigError: missing, unreadable, open to others, empty or more than one line.
+    """
+    with secret_file(path, where=where) as file:
+        content = file.read(_LARGEST + 1)
+    try:
+        secret = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        secret = "\n"  # noqa: S105 - refused below
+    if not secret or "\n" in secret or "\0" in secret or len(content) > _LARGEST:
+        raise ConfigError(
+            f"{where}: {path} must hold the secret alone, on one line of text",
+            fix=f"write it again: sudoedit {path}",
+        )
+    return SecretStr(secret)
+
+
+@contextmanager
+def secret_file(path: Path, *, where: str) -> Iterator[BinaryIO]:
+    """Open a file that its owner alone has any right to.
+
+    Args:
+        path: the file.
+        where: the configuration key that names it.
+
+    Raises:
+        ConfigError: missing, unreadable, open to others or not a file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -43,14 +71,4 @@ def read_secret_file(path: Path, *, where: str) -> SecretStr:
                 f"{where}: {path} is open to others (mode {stat.S_IMODE(mode):04o})",
                 fix=f"chmod 600 {path}",
             )
-        content = file.read(_LARGEST + 1)
-    try:
-        secret = content.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        secret = "\n"  # noqa: S105 - refused below
-    if not secret or "\n" in secret or "\0" in secret or len(content) > _LARGEST:
-        raise ConfigError(
-            f"{where}: {path} must hold the secret alone, on one line of text",
-            fix=f"write it again: sudoedit {path}",
-        )
-    return SecretStr(secret)
+        yield file

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
@@ -20,6 +21,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from cuckoo_zfsiscsi.config import Config, load
+from cuckoo_zfsiscsi.config.certificate import CIPHERS, load_certificate
+from cuckoo_zfsiscsi.config.model import General
 from cuckoo_zfsiscsi.errors import ServeError, ZfsIscsiError
 from cuckoo_zfsiscsi.netboot.describe import boot_file
 from cuckoo_zfsiscsi.netboot.listener import create_app, read_files, server_options
@@ -72,11 +75,14 @@ def serve(config: Config) -> None:
         pool = ThreadPoolExecutor(len(config.hosts) + 4, thread_name_prefix="request")
         fleet.open()
         try:
+            api = _server(
+                app, lifespan="off", server_header=False, access_log=False, **_tls(general)
+            )
             servers = [
-                (_server(app, lifespan="off", server_header=False, access_log=False), [control]),
+                (api, [control]),
                 (_server(create_app(fleet.boots, files), **server_options()), boot),
             ]
-            reload = functools.partial(_reload, fleet, files)
+            reload = functools.partial(_reload, fleet, files, api.config.ssl)
             gc.collect()
             gc.freeze()  # what is there now stays: else all answers wait while it is looked through
             asyncio.run(_serve(servers, fleet, feed, pool, notifier, reload))
@@ -91,11 +97,35 @@ def _files(config: Config) -> dict[str, bytes]:
     return read_files(config.netboot.tftp_root, wanted)
 
 
-def _reload(fleet: Fleet, files: dict[str, bytes]) -> None:
-    """Take the configuration as it is now, as far as that is possible; say so in the log."""
+def _tls(general: General) -> dict[str, Any]:
+    """Return uvicorn's options for an encrypted service; none if it is not.
+
+    Raises:
+        ConfigError: certificate and key can't be used.
+    """
+    if not general.certificate or not general.private_key:
+        return {}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_certificate(context, general.certificate, general.private_key)
+    return {
+        "ssl_certfile": general.certificate,
+        "ssl_keyfile": general.private_key,
+        "ssl_ciphers": CIPHERS,
+    }
+
+
+def _reload(
+    fleet: Fleet,
+    files: dict[str, bytes],
+    tls: ssl.SSLContext | None,
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """Take configuration and certificate as they are now, if possible; say so in the log."""
     try:
         config = load(fleet.config.path)
         served = _files(config)
+        general = config.zfsiscsi
+        _tls(general)  # is it right?
         if not fleet.reload(config):
             log.info("reload: nothing has changed")
     except ZfsIscsiError as error:
@@ -104,12 +134,19 @@ def _reload(fleet: Fleet, files: dict[str, bytes]) -> None:
         log.exception("reload: this should not happen")
     else:
         files.update(served)
+        if tls and general.certificate and general.private_key:
+            # in the loop's own thread, which makes connections of it
+            pair = general.certificate, general.private_key
+            loop.call_soon_threadsafe(load_certificate, tls, *pair)
+            log.info("reload: the certificate is the one that is there now")
 
 
 def _server(app: ASGIApp, **options: Any) -> _Server:  # noqa: ANN401 - uvicorn's options
     options.setdefault("timeout_graceful_shutdown", CLOSE_TIMEOUT)
     options.setdefault("http", "h11")  # the one that bounds what it takes by itself
-    return _Server(uvicorn.Config(app, log_config=None, **options))
+    config = uvicorn.Config(app, log_config=None, **options)
+    config.load()
+    return _Server(config)
 
 
 async def _serve(
@@ -118,7 +155,7 @@ async def _serve(
     feed: Feed,
     pool: ThreadPoolExecutor,
     notifier: Notifier,
-    reload: Callable[[], None],
+    reload: Callable[[asyncio.AbstractEventLoop], None],
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(pool)
@@ -134,7 +171,7 @@ async def _serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, reload)
+    loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, reload, loop)
     log.info("serving %d hosts", len(fleet.hosts()))
     notifier.ready(f"serving {len(fleet.hosts())} hosts")
     mending = asyncio.create_task(_mend(fleet, notifier))

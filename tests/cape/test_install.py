@@ -19,6 +19,7 @@ from cuckoo_zfsiscsi.cape import install as files
 from cuckoo_zfsiscsi.cape.check import check
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.cape.install import SHIM, render
+from cuckoo_zfsiscsi.cape.options import Options
 from cuckoo_zfsiscsi.cape.resultserver import ANY
 from cuckoo_zfsiscsi.cape.tree import CapeTree, Change
 from cuckoo_zfsiscsi.cli import run
@@ -267,10 +268,11 @@ def test_wherever_it_is_interrupted_cape_starts(
 
 def test_cape_reads_what_is_written(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "zfsiscsi.conf"
-    path.write_text(render(view(), "http://203.0.113.1:8470", "/etc/zfsiscsi/100%token"))
+    path.write_text(render(view(), "https://203.0.113.1:8470", "/etc/zfsiscsi/100%token", "/ca"))
     seen = Config(path)
     assert seen.get("zfsiscsi")["machines"] == "pc1,pc2"
     assert seen.get("zfsiscsi")["token_file"] == "/etc/zfsiscsi/100%token"
+    assert Options(seen, "zfsiscsi").ca_file == "/ca"
     assert seen.get("pc1")["snapshot"] == "win10@2"
     assert seen.get("pc2")["reserved"] is True
 
@@ -303,6 +305,12 @@ def test_service_and_token_of_the_conf(
     conf.write_text(EXAMPLE.read_text().replace("http://127.0.0.1:8470", service.url))
     assert run(["--conf", str(conf), "cape", "install", "--cape-root", str(root)]) == 1
     assert "token file /etc/zfsiscsi/token" in capsys.readouterr().err
+
+
+def test_the_ca_file_is_for_cape_too(cli: Cli, root: Path) -> None:
+    assert cli("install", "--ca-file", "ca.pem") == 0
+    conf = (root / "custom/conf/zfsiscsi.conf").read_text()
+    assert f"ca_file = {Path.cwd()}/ca.pem\n" in conf
 
 
 # What check finds.

@@ -8,6 +8,7 @@ from tests.config.sample import SECRET
 
 SAFE_FILE = "power_password_file = /etc/zfsiscsi/pc1.password"
 
+HTTPS = "service = https://10.98.0.1:8470\n"
 VLAN = "interface = br-v\naddress = 10.99.20.1/24\n"
 
 # name: (change of the good file, section, key, words of the reason, words of the fix)
@@ -77,6 +78,12 @@ TYPOS: dict[str, tuple[tuple[str, str], str, str, str, str]] = {
     "secret file's key misspelt": ((SAFE_FILE, "power_pasword_file = /x"), "pc1", "power_pasword_file", "no key", "power_password_file"),
     "token missing": (("token_file = /etc/zfsiscsi/token\n", ""), "zfsiscsi", "token_file", "TCP", "token_file = "),
     "relative path": (("token_file = /etc/zfsiscsi/token", "token_file = token"), "zfsiscsi", "token_file", "absolute", "/etc"),
+    "https without its files": (("[storage]", "service = https://10.98.0.1:8470\n[storage]"), "zfsiscsi", "service", "needs certificate and private_key", "private_key = /etc/zfsiscsi"),
+    "https without its key": (("[storage]", f"{HTTPS}certificate = /c\n[storage]"), "zfsiscsi", "service", "needs private_key", "private_key = /etc/zfsiscsi"),
+    "https with a relative key": (("[storage]", f"{HTTPS}certificate = /c\nprivate_key = k\n[storage]"), "zfsiscsi", "private_key", "absolute", "/etc"),
+    "certificate without https": (("[storage]", "certificate = /c\n[storage]"), "zfsiscsi", "certificate", "only https is encrypted", "service = https://"),
+    "ca_file without https": (("[storage]", "ca_file = /c\n[storage]"), "zfsiscsi", "ca_file", "only https is encrypted", "remove ca_file"),
+    "key in clear text": (("[storage]", f"private_kye = {SECRET}\n[storage]"), "zfsiscsi", "private_kye", "clear text", "private_key"),
     "service": (("[storage]", "service = 127.0.0.1:8470\n[storage]"), "zfsiscsi", "service", "neither http", "http://"),
     "interface": (("interface = br-lab\ntoken", "interface = br lab\ntoken"), "zfsiscsi", "interface", "network interface", "ip -br link"),
     "address without size": (("10.99.0.1/24", "10.99.0.1"), "netboot", "address", "size", "/24"),

@@ -14,9 +14,11 @@ import pytest
 
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.lab.network import SERVER, mac
+from tests import certificates
 from tests.faults.conf import PASSWORD
 from tests.faults.patience import SERVICE
 from tests.faults.small_lab import SmallLab
+from tests.netboot.network import inside
 
 
 def fault(lab: SmallLab, text: str) -> None:
@@ -264,3 +266,41 @@ def test_unix_socket_is_for_root_alone(lab: SmallLab, tmp_path: Path) -> None:
     lab.start()
     assert stat.S_IMODE((tmp_path / "api.sock").stat().st_mode) & 0o007 == 0
     assert Client(f"unix://{tmp_path}/api.sock").hosts()
+
+
+def test_https_with_a_certificate_that_is_renewed(lab: SmallLab, tmp_path: Path) -> None:
+    token, first = tmp_path / "token", tmp_path / "first"
+    token.touch(0o600)
+    token.write_text("the-token-of-the-test")
+    pair = certificates.make(tmp_path / "tls")
+    first.write_bytes(pair.certificate.read_bytes())
+    url = "https://127.0.0.1:8470"
+    keys = f"certificate = {pair.certificate}\nprivate_key = {pair.key}\nca_file = {first}"
+    lab.set("service", f"{url}\ntoken_file = {token}\n{keys}")
+
+    def client(ca_file: Path, url: str = url) -> Client:
+        return Client(url, str(token), ca_file=str(ca_file))
+
+    def is_renewed() -> bool:
+        with contextlib.suppress(ServiceError):
+            return bool(client(pair.certificate).hosts())
+        return False
+
+    with inside(lab._namespace):
+        lab.client = client(first)
+        lab.start()
+        assert "pc1" in lab.run_cli("hosts")
+        with pytest.raises(ServiceError, match="no answer"):
+            client(first, url.replace("https", "http")).hosts()
+        certificates.make(tmp_path / "tls")
+        assert lab._service
+        lab._service.send_signal(signal.SIGHUP)
+        lab.wait(is_renewed, "the new certificate")
+        with pytest.raises(ServiceError, match="signed by none"):
+            client(first).hosts()
+        lab.client = client(pair.certificate)
+        pair.key.chmod(0o644)
+        lab._service.send_signal(signal.SIGHUP)
+        lab.wait(lambda: "open to others" in lab.log.read_text(), "the refusal")
+        assert lab.answers(), "it goes on with what it has"
+        assert lab.kill(signal.SIGTERM) == 0
