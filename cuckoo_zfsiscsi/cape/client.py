@@ -50,7 +50,7 @@ class Client:
         )
 
     def hosts(self) -> list[Json]:
-        """Return every host: label, state, since, reason, image, generation, run, last_boot."""
+        """Return every host: label, state, reason, image, generation, run, start_error, ..."""
         answer = self._transport.ask("GET", "/v1/hosts")
         if not isinstance(answer, list) or not all(isinstance(host, dict) for host in answer):
             raise self._transport.strange("it sent no list of hosts")
@@ -111,17 +111,28 @@ class Client:
         return answer
 
     def start(
-        self, label: str, timeout: float, task: str | None = None, image: str | None = None
+        self,
+        label: str,
+        timeout: float,
+        task: str | None = None,
+        image: str | None = None,
+        *,
+        wait: bool = True,
     ) -> Json:
-        """Make the host ready for a run and wait for it; return the boot report.
+        """Make the host ready for a run; wait for it and return the boot report.
 
         Args:
             label: of the host.
             timeout: seconds; the service gives up by then and says why.
             task: what the run is called in the service's records.
             image: name or name@version; None for the host's own.
+            wait: False returns the host as host() has it, at once. Then host() tells: `run` is
+                true until the start has failed, and `start_error` says why; `state` becomes
+                "running".
         """
-        body = {"timeout": timeout, "task": task, "image": image}
+        body: Json = {"timeout": timeout, "task": task, "image": image}
+        if not wait:
+            return self._ask_host("POST", label, "start", {**body, "wait": False})
         return self._ask_host("POST", label, "start", body, wait=timeout)
 
     def stop(self, label: str, timeout: float) -> Json:

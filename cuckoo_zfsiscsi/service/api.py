@@ -9,7 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Body, FastAPI, Query, Request, Response
+from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
@@ -52,6 +54,7 @@ class StartBody(_Body):
     timeout: Seconds | None = None
     task: str | None = Field(None, max_length=200, description="what the run is called in records")
     image: str | None = Field(None, max_length=200, description="name or name@version")
+    wait: bool = Field(True, description="false: answer 202 and the host at once, to be polled")
 
 
 class StopBody(_Body):
@@ -107,6 +110,8 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
     api.add_exception_handler(ZfsIscsiError, of_error)
     api.add_exception_handler(HTTPException, of_http)
     api.add_exception_handler(RequestValidationError, of_body)
+
+    boots: set[asyncio.Task[None]] = set()  # that no request waits for: asyncio keeps no tasks
 
     @api.middleware("http")
     async def authorize(
@@ -177,15 +182,22 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
         fleet.host(label)
         return await asyncio.to_thread(fleet.history.boots, label, limit)
 
-    @api.post("/v1/hosts/{label}/start")
-    async def start(label: str, body: Annotated[StartBody, Body()]) -> BootReport:
-        """Begin a run: answers when the host is ready, or at the timeout."""
+    @api.post(
+        "/v1/hosts/{label}/start", response_model=BootReport, responses={202: {"model": HostReport}}
+    )
+    async def start(label: str, body: Annotated[StartBody, Body()]) -> BootReport | Response:
+        """Begin a run: answers when the host is ready, or at the timeout.
+
+        With wait = false it answers 202 at once. Then poll GET /v1/hosts/LABEL: while `run` is
+        true, `state` is on its way to `running` and `step` says what goes on; when `run` is false,
+        `start_error` says why there will be no run.
+        """
         host = fleet.host(label)
         timeout = body.timeout or general.start_timeout
         run = host.start(body.task, body.image)
         booted = asyncio.wrap_future(run.booted)
-        await asyncio.wait({booted}, timeout=timeout)
-        if not booted.done():
+
+        def give_up() -> None:
             step = host.report().step or "waiting"
             host.abandon(
                 run,
@@ -194,7 +206,14 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
                     fix=f"zfsiscsi hosts {label}",
                 ),
             )
-        return await booted
+
+        boot = asyncio.create_task(_finish(booted, timeout, give_up))
+        if body.wait:
+            await boot
+            return await booted
+        boots.add(boot)
+        boot.add_done_callback(boots.discard)
+        return JSONResponse(jsonable_encoder(host.report()), 202)
 
     @api.post("/v1/hosts/{label}/stop")
     async def stop(label: str, body: Annotated[StopBody, Body()]) -> HostReport:
@@ -245,3 +264,14 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
         )
 
     return api
+
+
+async def _finish(
+    booted: asyncio.Future[BootReport], timeout: float, give_up: Callable[[], None]
+) -> None:
+    """Wait until a boot has led to a run, or failed; give it up after so many seconds."""
+    await asyncio.wait({booted}, timeout=timeout)
+    if not booted.done():
+        give_up()
+        await asyncio.wait({booted})
+    booted.exception()  # else asyncio logs that nobody has looked, where nobody waits

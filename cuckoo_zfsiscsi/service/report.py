@@ -88,3 +88,5 @@ class HostReport:
     last_boot: BootReport | None
     seen: list[str] = field(default_factory=list)
     """What may explain an empty report of the last run, once that is over; often nothing."""
+    start_error: str = ""
+    """Why the last start came to no run, and how to help; empty again from the next start on."""

@@ -41,6 +41,7 @@ class Wishes:
         self._observer: Observer | None = None
         """Of the run, and after it until what it has seen is on record."""
         self._seen: list[str] = []
+        self._start_error = ""
         self._stops: list[Stopped] = []
         self._overdue = False
         self._cut_why = ""
@@ -94,6 +95,7 @@ class Wishes:
             run=run is not None,
             last_boot=boot,
             seen=list(self._seen),
+            start_error=self._start_error,
         )
 
     def _set(self, state: State) -> None:
@@ -114,7 +116,7 @@ class Wishes:
         if self._reason:
             raise self._quarantined()
         self._steps.parts.store.find_image(image)
-        self._run, self._seen = Run(task, image), []
+        self._run, self._seen, self._start_error = Run(task, image), [], ""
         self._wake.notify()
         return self._run
 
@@ -129,6 +131,7 @@ class Wishes:
         """End the run, if there is one; it is looked at once more if power is still on."""
         run, self._run = self._run, None
         if run and not run.booted.done():
+            self._start_error = str(error)
             run.booted.set_exception(error)
         elif run:
             self._steps.parts.runs.end(self.config.label)

@@ -59,6 +59,17 @@ def test_verbs(client: Client, service: Service) -> None:
     assert {headers["Authorization"] for headers in service.headers} == {f"Bearer {TOKEN}"}
 
 
+def test_start_without_waiting(client: Client, service: Service) -> None:
+    started = host("pc1", run=True, state="booting")
+    service.acts["start"] = answer(202, started)
+    assert client.start("pc1", 170, task="42", wait=False) == started
+    body = {"timeout": 170, "task": "42", "image": None, "wait": False}
+    assert service.calls == [("POST", "/v1/hosts/pc1/start", body)]
+    service.acts["start"] = hang
+    with pytest.raises(ServiceError, match="within 0 s"):
+        Client(service.url, read_timeout=0.2).start("pc1", 170, wait=False)
+
+
 def test_runs(client: Client, service: Service) -> None:
     service.acts["/v1/runs?task=a%26b&limit=50"] = answer(200, [{"task": "a&b"}])
     assert client.runs(task="a&b") == [{"task": "a&b"}]

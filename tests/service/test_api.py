@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -192,6 +193,68 @@ def test_stop_during_start(client: TestClient, host: Host, world: World) -> None
     assert post(client, "stop", timeout=HANG).status_code == 200
     starter.join(HANG)
     check_problem(answers[0], 409, "stop was asked for")
+
+
+@pytest.fixture
+def lasting(client: TestClient) -> Iterator[TestClient]:
+    """Keep one event loop beyond each request, as a server does."""
+    with client:
+        yield client
+
+
+def poll(client: TestClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/v1/hosts/pc1").json()
+    return found
+
+
+def test_start_without_waiting(
+    lasting: TestClient, host: Host, world: World, clock: RealClock
+) -> None:
+    quiet(host, State.CLEAN)
+    world.boots = False
+    answer = post(lasting, "start", wait=False, task="7")
+    assert answer.status_code == 202
+    assert answer.json().keys() == poll(lasting).keys()
+    assert (answer.json()["run"], answer.json()["task"]) == (True, "7")
+    wait_for(host, State.BOOTING)
+    assert (poll(lasting)["state"], poll(lasting)["step"]) == ("booting", "booting")
+    check_problem(post(lasting, "start", wait=False), 409, "has a run")
+    world.boots = True
+    post(lasting, "stop")
+    quiet(host, State.CLEAN)
+    assert post(lasting, "start", wait=False).status_code == 202
+    clock.until(lambda: poll(lasting)["state"] == "running", "it runs", host.report)
+    found = poll(lasting)
+    assert (found["run"], found["start_error"], found["last_boot"]["ready"]) == (True, "", True)
+
+
+def test_a_poller_is_told_why_there_is_no_run(
+    lasting: TestClient,
+    host: Host,
+    world: World,
+    clock: RealClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    quiet(host, State.CLEAN)
+    world.boots = False
+
+    def error_of(**body: object) -> str:
+        assert post(lasting, "start", wait=False, **body).status_code == 202
+        clock.until(lambda: not poll(lasting)["run"], "it is given up", host.report)
+        return str(poll(lasting)["start_error"])
+
+    assert error_of(timeout=0.5).startswith("pc1 was not ready after 0 s: still ")
+    quiet(host, State.CLEAN)
+    assert poll(lasting)["start_error"], "it stays until the next start"
+    assert post(lasting, "start", wait=False).json()["start_error"] == ""
+    post(lasting, "stop")
+    assert poll(lasting)["start_error"] == "pc1: stop was asked for"
+    quiet(host, State.CLEAN)
+    boot_within(host, 0.5)
+    error = error_of()
+    assert "no dhcp (fix: the host did not ask for an address" in error
+    assert poll(lasting)["reason"] == error, "a boot that fails is a reason for quarantine"
+    assert "never retrieved" not in caplog.text
 
 
 def test_stop_that_can_not_be_proved(client: TestClient, world: World) -> None:
