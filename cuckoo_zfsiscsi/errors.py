@@ -117,3 +117,9 @@ class LabError(ZfsIscsiError):
 
 class CompareError(ZfsIscsiError):
     """A comparison can't begin, or can't go on for now."""
+
+
+class PluginError(ZfsIscsiError):
+    """The plugin for a sandbox can't be had, or not be installed."""
+
+    status = 404

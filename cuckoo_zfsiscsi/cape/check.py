@@ -47,7 +47,7 @@ def check(
     view = complete(tree, view, here)
     fix = f"zfsiscsi cape install --cape-root {tree.root}"
     yield _check_shim(tree, fix)
-    yield _check_python(python)
+    yield _check_python(python, fix)
     yield from _check_hosts(tree, view, fix)
     yield from _check_interfaces(view, here)
     found = list(wishes(tree, view, here))
@@ -74,12 +74,12 @@ def _check_shim(tree: CapeTree, fix: str) -> Finding:
     return Finding("ok", where, "is in place")
 
 
-def _check_python(python: Path | None) -> Finding:
+def _check_python(python: Path | None, install: str) -> Finding:
     if python is None:
         what = "CAPE's interpreter is not known: not looked whether it has this package"
         return Finding("warning", "CAPE's Python", what, "name it: --cape-python FILE")
     program = "import requests, cuckoo_zfsiscsi; print(cuckoo_zfsiscsi.__version__)"
-    fix = f"{python} -m pip install cuckoo-zfsiscsi=={__version__}"
+    fix = f"{install} --cape-python {python}"
     try:
         done = subprocess.run(
             [str(python), "-c", program],

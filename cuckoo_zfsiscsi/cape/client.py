@@ -67,6 +67,18 @@ class Client:
             raise self._transport.strange("it sent no view for CAPE")
         return answer
 
+    def plugin(self) -> Json:
+        """Return what the service offers of this package: name, version, sha256, url."""
+        answer = self._transport.ask("GET", "/plugin/")
+        wanted = ("name", "version", "sha256", "url")
+        if not isinstance(answer, dict) or not all(isinstance(answer.get(k), str) for k in wanted):
+            raise self._transport.strange("it sent no plugin")
+        return answer
+
+    def fetch_plugin(self, wheel: str) -> bytes:
+        """Return the wheel of this name."""
+        return self._transport.fetch(f"/plugin/{quote(wheel, safe='')}")
+
     def runs(
         self, *, task: str | None = None, host: str | None = None, limit: int = 50
     ) -> list[Json]:

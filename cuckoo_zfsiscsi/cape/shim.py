@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 try:
     from cuckoo_zfsiscsi.cape.machinery import ZfsIscsi
 except ImportError as error:
@@ -9,8 +12,8 @@ except ImportError as error:
     from lib.cuckoo.common.exceptions import CuckooCriticalError  # type: ignore[import-not-found]
 
     raise CuckooCriticalError(
-        f"machinery zfsiscsi can't be loaded: {error} (fix: as the user cape, in CAPE's folder, "
-        "/etc/poetry/bin/poetry run pip install cuckoo-zfsiscsi)"
+        f"machinery zfsiscsi can't be loaded: {error} (fix: zfsiscsi cape install --cape-root "
+        f"{Path(__file__).parents[2]} --cape-python {sys.executable})"
     ) from error
 
 __all__ = ["ZfsIscsi"]

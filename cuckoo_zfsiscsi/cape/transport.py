@@ -136,6 +136,24 @@ class Transport:
         Raises:
             ServiceError: anything else than an answer of success.
         """
+        response, text = self._send(method, path, body, host, wait)
+        return self._judge(response, text, host)
+
+    def fetch(self, path: str) -> bytes:
+        """Return what is there as it is.
+
+        Raises:
+            ServiceError: as ask().
+        """
+        response, content = self._send("GET", path)
+        if response.status_code != requests.codes.ok:
+            self._judge(response, content, "")
+            raise self.strange(f"it answered {response.status_code}")
+        return content
+
+    def _send(
+        self, method: str, path: str, body: Json | None = None, host: str = "", wait: float = 0.0
+    ) -> tuple[requests.Response, bytes]:
         patience = wait + self._margin if wait else self._read_timeout
         if self._ca_file and (unusable := trust.unusable(self._ca_file)):
             what, fix = unusable
@@ -171,7 +189,7 @@ class Transport:
                 "check service = in zfsiscsi.conf",
                 host=host,
             ) from None
-        return self._judge(response, text, host)
+        return response, text
 
     def _read(self, response: requests.Response, end: float, host: str) -> bytes:
         text = b""

@@ -10,6 +10,7 @@ import typer
 
 from cuckoo_zfsiscsi.cape import check as checks
 from cuckoo_zfsiscsi.cape import install as files
+from cuckoo_zfsiscsi.cape import plugin
 from cuckoo_zfsiscsi.cape.client import Client
 from cuckoo_zfsiscsi.cape.here import look
 from cuckoo_zfsiscsi.cape.resultserver import check_result_server, complete
@@ -34,6 +35,7 @@ CaFile = Annotated[
     Path | None,
     typer.Option(help="Certificates to trust, on CAPE's server; that of zfsiscsi.conf."),
 ]
+Python = Annotated[Path | None, typer.Option(help="CAPE's interpreter; its .venv's if left out.")]
 Apply = Annotated[bool, typer.Option("--apply", help="Do it: change CAPE's own files.")]
 
 
@@ -53,13 +55,21 @@ def install(
     service: Service = None,
     token_file: Token = None,
     ca_file: CaFile = None,
+    cape_python: Python = None,
     apply: Apply = False,
 ) -> None:
-    """Put shim and hosts into a CAPE tree; show which of its keys must change. Run it as root."""
+    """Put plugin, shim and hosts into CAPE; show which of its keys must change. Run it as root."""
     tree = CapeTree(cape_root, cape_conf)
     asked = _ask(ctx, service, token_file, ca_file)
     here = look(System())
     view = complete(tree, asked.view, here)
+    python = plugin.find_python(cape_root, cape_python)
+    if python is None:
+        found = plugin.how_to_find(cape_root)
+        what = f"CAPE's interpreter is not known, so it gets no plugin. Name it: {found}"
+        stdout.print(what, markup=False)
+    elif plugin.install(python, asked.client):
+        stdout.print(f"installed: {plugin.WHEEL} for {python}", markup=False)
     conf = files.render(view, asked.service, asked.token_file, asked.ca_file)
     for path in files.install(tree, conf):
         stdout.print(f"written: {path}", markup=False)
@@ -85,9 +95,7 @@ def check(
     ctx: typer.Context,
     cape_root: Root,
     cape_conf: Extra = None,
-    cape_python: Annotated[
-        Path | None, typer.Option(help="CAPE's interpreter; its .venv's if left out.")
-    ] = None,
+    cape_python: Python = None,
     service: Service = None,
     token_file: Token = None,
     ca_file: CaFile = None,
@@ -95,28 +103,34 @@ def check(
 ) -> None:
     """Find every mismatch between CAPE and the service, and say the fix. Ends with 1 if any."""
     tree = CapeTree(cape_root, cape_conf)
-    own = cape_root / ".venv/bin/python"
-    python = cape_python or (own if own.exists() else None)
+    python = plugin.find_python(cape_root, cape_python)
     asked = _ask(ctx, service, token_file, ca_file)
     found = checks.check(tree, asked.view, python, System())
     show(cape_root, found, as_json=as_json)
 
 
-def uninstall(cape_root: Root, cape_conf: Extra = None, apply: Apply = False) -> None:
-    """Take shim and hosts out of a CAPE tree, and set the keys back that install changed."""
+def uninstall(
+    cape_root: Root, cape_conf: Extra = None, cape_python: Python = None, apply: Apply = False
+) -> None:
+    """Take plugin, shim and hosts out of CAPE, and set the keys back that install changed."""
     tree = CapeTree(cape_root, cape_conf)
     changes = files.undo(tree)
     for line in diff(changes):
         stdout.print(line, markup=False)
+    python = plugin.find_python(cape_root, cape_python)
     if apply:
         for path in files.uninstall(tree):
             stdout.print(f"removed: {path}", markup=False)
+        if python and plugin.uninstall(python):  # last: what CAPE loads needs it
+            stdout.print(f"removed: {plugin.NAME} for {python}", markup=False)
         stdout.print(f"{len(changes)} keys set back; restart CAPE")
         return
     files.refuse_if_needed(tree, changes)
-    ours = files.remains(tree)
-    for path in ours:
-        stdout.print(f"to be removed: {path}", markup=False)
+    ours = [str(path) for path in files.remains(tree)]
+    if python and plugin.is_installed(python):
+        ours.append(f"{plugin.NAME} for {python}")
+    for what in ours:
+        stdout.print(f"to be removed: {what}", markup=False)
     if changes or ours:
         stdout.print("nothing of this is done yet: --apply does it")
     else:
@@ -130,6 +144,7 @@ class _Asked:
     service: str
     token_file: str | None
     ca_file: str | None
+    client: Client
     view: dict[str, Any]
 
 
@@ -143,5 +158,5 @@ def _ask(
         ca_file = ca_file or general.ca_file
     token = str(token_file) if token_file else None
     trusted = str(ca_file.absolute()) if ca_file else None
-    view = Client(service, token, ca_file=trusted).cape()
-    return _Asked(service, token, trusted, view)
+    client = Client(service, token, ca_file=trusted)
+    return _Asked(service, token, trusted, client, client.cape())

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Body, FastAPI, Query, Request, Response
@@ -21,6 +22,7 @@ from cuckoo_zfsiscsi.errors import DeadlineExceededError, ZfsIscsiError
 from cuckoo_zfsiscsi.netboot.medium import ID, find
 from cuckoo_zfsiscsi.netboot.script import URL
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service import plugin
 from cuckoo_zfsiscsi.service.cape_view import CapeView, cape_view
 from cuckoo_zfsiscsi.service.events import Event, Kind
 from cuckoo_zfsiscsi.service.history import PastRun
@@ -36,8 +38,8 @@ LONGEST = 3600.0
 EDIT_TIMEOUT = 30.0
 """Seconds in which a draft must be made."""
 
-OPEN_PATHS = ("/openapi.json",)
-"""What the API can do is no secret."""
+OPEN_PATHS = ("/openapi.json", *plugin.PATHS)
+"""What the API can do is no secret, and neither is the package."""
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST, description="seconds")]
 
@@ -97,12 +99,13 @@ class PowerAnswer(BaseModel):
     seconds: float = Field(0.0, description="that the switch and its proof took")
 
 
-def make_api(fleet: Fleet, token: str | None) -> FastAPI:
+def make_api(fleet: Fleet, token: str | None, wheels: Path = plugin.FOLDER) -> FastAPI:
     """Return the application.
 
     Args:
         fleet: opened.
         token: bearer token that every request must carry; None where a unix socket guards.
+        wheels: folder with the wheel of this package.
     """
     # FastAPI's own pages load their scripts from elsewhere, which a lab without internet can't.
     api = FastAPI(title="zfsiscsi", version=__version__, docs_url=None, redoc_url=None)
@@ -138,6 +141,8 @@ def make_api(fleet: Fleet, token: str | None) -> FastAPI:
                 **{"WWW-Authenticate": "Bearer"},
             )
         return await go_on(request)
+
+    plugin.add_plugin(api, wheels)
 
     @api.get("/v1/hosts")
     async def list_hosts() -> list[HostReport]:

@@ -20,14 +20,16 @@ from cuckoo_zfsiscsi.cape.check import check
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.cape.install import SHIM, render
 from cuckoo_zfsiscsi.cape.options import Options
+from cuckoo_zfsiscsi.cape.plugin import WHEEL
 from cuckoo_zfsiscsi.cape.resultserver import ANY
 from cuckoo_zfsiscsi.cape.tree import CapeTree, Change
 from cuckoo_zfsiscsi.cli import run
 from cuckoo_zfsiscsi.doctor.system import System
 from cuckoo_zfsiscsi.lab.cape_standin import Config, load_plugin
-from tests.cape import namespace, rooter
+from tests.cape import namespace, rooter, wheel
 from tests.cape.namespace import Namespace
 from tests.cape.service import Service, answer
+from tests.cape.test_plugin import make_environment, offer
 from tests.cape.tree import configure, fingerprint, host, make, network, view
 from tests.config.sample import EXAMPLE
 
@@ -307,6 +309,33 @@ def test_service_and_token_of_the_conf(
     assert "token file /etc/zfsiscsi/token" in capsys.readouterr().err
 
 
+def test_the_plugin_goes_into_capes_environment(
+    cli: Cli,
+    root: Path,
+    service: Service,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # with which every interpreter has it
+    assert cli("install") == 0
+    said = capsys.readouterr().out
+    assert f'--cape-python "$(sudo -u cape /etc/poetry/bin/poetry -C {root} env info' in said
+    assert "/plugin/" not in [path for _, path, _ in service.calls]
+    python = make_environment(root / ".venv", "--without-pip")
+    offer(service, wheel.make())
+    assert cli("install") == 0
+    assert f"installed: {WHEEL} for {python}" in capsys.readouterr().out
+    assert found(root, view(), python).get(str(python)) is None
+    assert cli("uninstall") == 0
+    assert f"to be removed: cuckoo-zfsiscsi for {python}" in capsys.readouterr().out
+    assert found(root, view(), python).get(str(python)) is None
+    assert cli("uninstall", "--apply") == 0
+    assert f"\nremoved: cuckoo-zfsiscsi for {python}" in capsys.readouterr().out
+    assert "can't load this package" in found(root, view(), python)[str(python)]
+    assert cli("install", "--cape-python", str(root / "none")) == 1
+    assert "No such file" in capsys.readouterr().err
+
+
 def test_the_ca_file_is_for_cape_too(cli: Cli, root: Path) -> None:
     assert cli("install", "--ca-file", "ca.pem") == 0
     conf = (root / "custom/conf/zfsiscsi.conf").read_text()
@@ -478,6 +507,8 @@ def test_capes_python(installed: Path, tmp_path: Path, script: str, what: str) -
     python = make_python(tmp_path / "python", script)
     assert what in found(installed, view(), python)[str(python)]
     assert "does not run" in found(installed, view(), tmp_path / "none")[str(tmp_path / "none")]
+    fixes = [finding.fix for finding in check(CapeTree(installed), view(), python, System())]
+    assert f"zfsiscsi cape install --cape-root {installed} --cape-python {python}" in fixes
 
 
 def test_token_that_cape_can_not_read(installed: Path, token_file: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from cuckoo_zfsiscsi.service.plugin import FOLDER
 from tests.waiting import HANG
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -51,3 +53,9 @@ def test_lists_of_packages(name: str) -> None:
     assert found
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", package) for package in found)
     assert len(set(found)) == len(found)
+
+
+def test_the_plugin_is_built_where_the_service_looks_for_it() -> None:
+    script = (DEPLOY / "install").read_text()
+    (folder,) = re.findall(r'pip wheel .*--wheel-dir "\$home/(\S+)"', script)
+    assert Path(sys.prefix, folder) == FOLDER, "$home is an environment, as sys.prefix is"
