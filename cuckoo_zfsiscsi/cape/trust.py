@@ -14,6 +14,9 @@ _NOT_YET, _EXPIRED = 9, 10
 _UNKNOWN_SIGNERS = (2, 18, 19, 20, 21)
 _OTHER_NAMES = (62, 64)
 
+_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""Of a server that may be about to end, or to start anew."""
+
 
 def unusable(ca_file: str) -> tuple[str, str] | None:
     """Return what is wrong with the file of trusted certificates and its fix; None if nothing."""
@@ -28,7 +31,7 @@ def unusable(ca_file: str) -> tuple[str, str] | None:
 
 
 def explain(error: BaseException, service: str, ca_file: str | None) -> tuple[str, str] | None:
-    """Return what is wrong and its fix; None if it is not about TLS.
+    """Return what is wrong and its fix; None if waiting may help.
 
     Args:
         error: the innermost one.
@@ -65,7 +68,7 @@ def explain(error: BaseException, service: str, ca_file: str | None) -> tuple[st
             f"the certificate of the service at {service} is not valid: {what}",
             "make another (docs/cape.rst)",
         )
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) and not isinstance(error, _HUNG_UP):
         return (
             f"what answers at {service} does not speak TLS as it should: {error.reason or error}",
             "service = http://..., or set certificate and private_key on the storage server",

@@ -101,6 +101,14 @@ def test_no_tls_at_all(service: Service, pair: Pair, token_file: Path) -> None:
     assert "http://" in error.fix
 
 
+def test_one_that_hangs_up_may_be_back_soon(service: Service, token_file: Path) -> None:
+    service.finish_request = lambda *_: None  # type: ignore[method-assign]
+    client = Client(service.url.replace("http:", "https:"), str(token_file))
+    with pytest.raises(ServiceError, match="no answer of the service") as caught:
+        client.hosts()
+    assert caught.value.unreachable
+
+
 def test_the_file_must_hold_certificates(
     tls: Tls, pair: Pair, token_file: Path, tmp_path: Path
 ) -> None:
