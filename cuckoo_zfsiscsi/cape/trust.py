@@ -5,8 +5,6 @@ from __future__ import annotations
 import ssl
 from urllib.parse import urlsplit
 
-from urllib3.util.ssl_match_hostname import CertificateError
-
 TITLE = "service not trusted"
 
 # OpenSSL's X509_V_ERR_*
@@ -40,7 +38,8 @@ def explain(error: BaseException, service: str, ca_file: str | None) -> tuple[st
     """
     name = urlsplit(service).hostname
     code = getattr(error, "verify_code", 0)
-    if isinstance(error, CertificateError) or code in _OTHER_NAMES:
+    # urllib3's own class, which is not everywhere in the same module
+    if type(error).__name__ == "CertificateError" or code in _OTHER_NAMES:
         return (
             f"the certificate of the service at {service} is for another name than {name}",
             f"make one for {name} (docs/cape.rst), or put the name that it has into service =",
