@@ -59,7 +59,7 @@ def serve(config: Config) -> None:
     """
     general, port = config.zfsiscsi, config.netboot.boot_port
     general.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    token = general.read_token()
+    token, tls = general.read_token(), _tls(general)
     files = _files(config)
     notifier = Notifier()
     with ExitStack() as stack:
@@ -75,9 +75,7 @@ def serve(config: Config) -> None:
         pool = ThreadPoolExecutor(len(config.hosts) + 4, thread_name_prefix="request")
         fleet.open()
         try:
-            api = _server(
-                app, lifespan="off", server_header=False, access_log=False, **_tls(general)
-            )
+            api = _server(app, lifespan="off", server_header=False, access_log=False, **tls)
             servers = [
                 (api, [control]),
                 (_server(create_app(fleet.boots, files), **server_options()), boot),

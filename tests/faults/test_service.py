@@ -286,6 +286,10 @@ def test_https_with_a_certificate_that_is_renewed(lab: SmallLab, tmp_path: Path)
             return bool(client(pair.certificate).hosts())
         return False
 
+    pair.key.chmod(0o644)
+    assert "error: [zfsiscsi] private_key" in lab.run_cli("serve", code=1)
+    assert not list((tmp_path / "run").iterdir()), "no host is touched with a key that others have"
+    pair.key.chmod(0o600)
     with inside(lab._namespace):
         lab.client = client(first)
         lab.start()
