@@ -77,18 +77,61 @@ def render(
     _print(done, as_json=as_json)
 
 
-def firewall(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """Print an nftables ruleset: what guests reach on this server, and nothing else.
+def firewall(
+    ctx: typer.Context,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Load it, in place of the last one.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take it away: guests then reach the whole server.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print an nftables ruleset: what guests reach on this server and through it, no more.
 
-    They reach DHCP, TFTP, the boot listener, their iSCSI portal, and CAPE's result server: no
-    sibling behind this server, no power device, no control API. See docs/switch.rst for the rest.
+    On it they reach DHCP, TFTP, the boot listener, their iSCSI portal, and CAPE's result server.
+    Through it, if it is their gateway, they reach what CAPE's rooter opens for a run; but no
+    sibling, power device or control API, and no private network that is not in `allow`. See
+    docs/switch.rst for the rest.
 
-      zfsiscsi netboot firewall >/etc/zfsiscsi/firewall.nft
-      nft -f /etc/zfsiscsi/firewall.nft
+    --apply loads it, and puts beside it into iptables what goes before the rooter's rules: so its
+    route none stops neither disk nor boot. Best leave that to the unit:
+
+      systemctl enable --now zfsiscsi-firewall
+      systemctl reload zfsiscsi-firewall          # when hosts or networks have changed
     """
-    from cuckoo_zfsiscsi.netboot.firewall import render_checked
+    from cuckoo_zfsiscsi.netboot import firewall
 
-    _print(render_checked(load(conf_path(ctx)), Deadline(TIMEOUT)), as_json=as_json)
+    if apply and remove:
+        raise typer.BadParameter("either --apply or --remove")
+    deadline = Deadline(TIMEOUT)
+    if remove:
+        firewall.remove(deadline)
+        _tell({"removed": True}, "the firewall is removed", as_json=as_json)
+        return
+    config, server = load(conf_path(ctx)), firewall.look()
+    if not apply:
+        _print(firewall.render_checked(config, server, deadline), as_json=as_json)
+        return
+    nets = firewall.apply(config, server, deadline)
+    for remark in firewall.remarks(nets, server):
+        stderr.print(remark, style="yellow", markup=False)
+    guests = [label for net in nets for label in net.guests]
+    guarded = firewall.interfaces(nets)
+    resolver = str(server.resolver) if server.resolver else None
+    let_out = f"CAPE's rooter may let out {', '.join(guests)}" if guests else "nothing is let out"
+    _tell(
+        {"interfaces": guarded, "gateway_of": guests, "resolver": resolver},
+        f"the firewall guards {', '.join(guarded)}; {let_out}",
+        as_json=as_json,
+    )
+
+
+def _tell(value: dict[str, object], text: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo(text)
 
 
 def _print(done: Rendered, *, as_json: bool) -> None:

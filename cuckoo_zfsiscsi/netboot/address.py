@@ -1,11 +1,11 @@
-"""The server's own addresses on a boot network, by iproute2."""
+"""The server's own addresses, by iproute2."""
 
 from __future__ import annotations
 
 import json
 import logging
 import subprocess
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 from cuckoo_zfsiscsi.config import Network
 from cuckoo_zfsiscsi.errors import NetbootError
@@ -39,6 +39,20 @@ def ensure_addresses(network: Network) -> None:
         # nodad: nobody else has this prefix, and dnsmasq would wait for the detection.
         _ip("-6", "address", "replace", added, "dev", name, "nodad")
         log.info("%s: added the address %s, for router advertisements", name, added)
+
+
+def own_addresses() -> dict[IPv4Address, str]:
+    """Return every IPv4 address of this server, with its interface.
+
+    Raises:
+        NetbootError: ip(8) can't be asked.
+    """
+    return {
+        IPv4Address(address["local"]): entry["ifname"]
+        for entry in json.loads(_ip("-4", "-json", "address", "show"))
+        for address in entry["addr_info"]
+        if "local" in address
+    }
 
 
 def _ip(*args: str) -> str:

@@ -13,14 +13,17 @@ TIMEOUT = 10.0
 """Seconds."""
 
 
-def check(argv: Sequence[str], deadline: Deadline, *, install: str, fix: str = "") -> None:
-    """Run a server's checker.
+def check(
+    argv: Sequence[str], deadline: Deadline, *, install: str, fix: str = "", stdin: str = ""
+) -> str:
+    """Run a server's checker; return what it printed.
 
     Args:
         argv: program and arguments.
         deadline: TIMEOUT is kept too.
         install: how to install the program.
         fix: what to do if it refuses; by default, to run it by hand.
+        stdin: what it reads there.
 
     Raises:
         NetbootError: it is missing, does not end, or does not like the configuration.
@@ -31,7 +34,7 @@ def check(argv: Sequence[str], deadline: Deadline, *, install: str, fix: str = "
         result = subprocess.run(
             argv,
             check=False,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             errors="replace",
@@ -45,6 +48,7 @@ def check(argv: Sequence[str], deadline: Deadline, *, install: str, fix: str = "
     if result.returncode:
         said = " / ".join(line.strip() for line in _words(result.stdout + result.stderr)[-8:])
         raise NetbootError(f"{argv[0]} refuses its configuration: {said}", fix=fix or command)
+    return result.stdout
 
 
 def _words(output: str) -> list[str]:

@@ -28,7 +28,8 @@ from tests.faults import patience
 from tests.faults.attacker import discover
 from tests.faults.forked import Child, ForkServer
 from tests.iscsi import Initiator, RawInitiator
-from tests.netboot.network import inside
+from tests.netboot.network import inside, make_packet, parse
+from tests.netboot.rooter import Rooter, opened
 from tests.waiting import HANG, wait
 
 CONF = """\
@@ -47,6 +48,7 @@ iqn = iqn.2026-01.org.example
 [netboot]
 interface = boot0
 address = 10.99.0.1/24
+gateway = 10.99.0.1
 
 [network:vlan20]
 interface = vlan20
@@ -171,10 +173,8 @@ class Site:
         return out
 
     def fence(self) -> None:
-        """Have the server's firewall as the service proposes it. May be called again."""
-        rules = self.at / "firewall.nft"
-        rules.write_text(self.zfsiscsi("netboot", "firewall"))
-        self.run("s", "nft", "-f", str(rules))
+        """Have the server's firewall as its unit loads it. May be called again."""
+        self.zfsiscsi("netboot", "firewall", "--apply")
 
     def wait_for_log(self, words: str) -> None:
         self.wait(lambda: words in self.log.read_text(), f"{words!r} in the log")
@@ -264,6 +264,22 @@ FORBIDDEN = {
 }
 
 
+def offered(site: Site, number: int) -> str:
+    """Ask for a boot script until there is one: not while the last session goes on."""
+    return wait(lambda: site.script(number, SERVERS[number]), seen=site.seen, pause=0.1)
+
+
+def renewed(site: Site, number: int) -> str:
+    """Ask for the address again, from the address itself; return what the server gave."""
+    _, packet = make_packet(mac(number), 3, {})
+    packet = packet[:10] + bytes(2) + IPv4Address(IPS[number]).packed + packet[16:]
+    with inside(site.namespace(number)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as guest:
+        guest.bind((IPS[number], 68))
+        guest.settimeout(HANG)
+        guest.sendto(packet, (SERVERS[number], 67))
+        return parse(guest.recv(2000)).ip
+
+
 def lease(site: Site, number: int) -> str:
     script = site.at / "on-lease"
     script.write_text("#!/bin/sh\nexit 0\n")
@@ -305,6 +321,34 @@ def test_a_guest_reaches_what_it_boots_from_and_nothing_else(site: Site) -> None
         with inside(site.server):
             assert signs.answers_ping(IPv4Address(IPS[number]), HANG)
     assert site.reaches("b", "10.98.0.1", 8470), "others are not concerned"
+
+
+ROUTES = {
+    "none": ("drop", IPS[1], "2042"),
+    "inetsim": ("inetsim", IPS[1], BMC, "53", "2042", "80:443"),
+    "tor": ("socks5", IPS[1], "2042", "53", "22"),
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_route_stops_neither_disk_nor_boot(site: Site, tmp_path: Path, route: str) -> None:
+    """A guest reboots within its run, under the rules of CAPE's rooter."""
+    site.fence()
+    with contextlib.closing(Rooter(site.server, tmp_path)) as rooter:
+        rooter.start_cape("bmc0")
+        early = site.login(1, offered(site, 1))
+        with opened(rooter, *ROUTES[route]):
+            with early:
+                assert early.read(0) == site.golden[:512], "the disk of the system that runs"
+            assert IPS[1] in lease(site, 1)
+            assert IPS[1] == renewed(site, 1)
+            copy = site.at / f"copy-{route}"
+            site.run(1, "busybox", "tftp", "-g", "-r", "ipxe.efi", "-l", str(copy), SERVERS[1])
+            assert copy.read_bytes() == Path("/usr/lib/ipxe/ipxe.efi").read_bytes()
+            with site.login(1, offered(site, 1)) as disk:
+                assert disk.read(0) == site.golden[:512]
+            with inside(site.server):
+                assert signs.answers_ping(IPv4Address(IPS[1]), HANG)
 
 
 def test_a_forged_address_does_not_pass_the_firewall(site: Site) -> None:
