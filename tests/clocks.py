@@ -135,6 +135,11 @@ class VirtualClock:
             threads -= {threading.current_thread()}
             return sorted(thread.name for thread in threads if thread.is_alive())
 
+    def sleeping(self) -> list[str]:
+        """Return the names of its threads that wait by it."""
+        with self._lock:
+            return sorted(sleeper.thread.name for sleeper in self._sleepers)
+
     def begins(self, thread: threading.Thread) -> None:
         """Count a thread in: it works."""
         with self._lock:

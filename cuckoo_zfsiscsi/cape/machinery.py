@@ -19,8 +19,10 @@ from lib.cuckoo.common.exceptions import (  # type: ignore[import-not-found]
 from cuckoo_zfsiscsi.cape.analysts import Analysts
 from cuckoo_zfsiscsi.cape.client import MARGIN, Client, Json, ServiceError
 from cuckoo_zfsiscsi.cape.options import Options
-from cuckoo_zfsiscsi.cape.quarantine import OUT_OF_SERVICE, Quarantine
+from cuckoo_zfsiscsi.cape.quarantine import OUT_OF_SERVICE, Quarantine, why_unused
+from cuckoo_zfsiscsi.cape.rows import Owner, make_ours, owner
 from cuckoo_zfsiscsi.cape.task import current_task, tell_analyst
+from cuckoo_zfsiscsi.cape.transport import CONNECT_TIMEOUT
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 
 SERVICE_PATIENCE = 30.0
@@ -28,9 +30,11 @@ SERVICE_PATIENCE = 30.0
 SERVICE_PAUSE = 1.0
 """Seconds between two tries."""
 STOP_MOST = 15.0
-"""Seconds within which stop() answers: CAPE's main thread calls it too, and stands still then."""
+"""Seconds within which stop() answers CAPE's main thread, which stands still meanwhile."""
 STOP_CONNECT, STOP_MARGIN = 2.0, 3.0
 """Seconds of these for the connection, and for an answer that comes late."""
+CONFLICT = 409
+"""HTTP status of a start that the host's state forbids: if it has a run, that is another's."""
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +68,10 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
         Raises:
             CuckooMachineError: it is not; the service has cut its power.
         """
-        task = current_task()
+        task, is_ours = current_task(), True
         try:
             with _failing_as(f"start of {label}"):
+                self._quarantine.take(label)
                 client, options = self._client(), self._our_options()
                 timeout = self._start_timeout(options)
                 try:
@@ -74,10 +79,11 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
                 except ServiceError as error:
                     if not error.status:  # the answer was lost: the host may be on for nobody
                         self._stop_for_sure(label)
+                    is_ours = error.status != CONFLICT
                     raise
                 _log_boot(label, report)
         except CuckooMachineError as error:
-            self._quarantine.failed(label, str(error))
+            self._quarantine.failed(label, str(error), is_ours=is_ours)
             tell_analyst(task, f"{error}. CAPE tries again, on this host or another")
             raise
         self._quarantine.forget(label)
@@ -86,34 +92,39 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
     def stop(self, label: str) -> None:
         """Return when the host's power is proved off. May be called again, from any thread.
 
-        It takes STOP_MOST seconds at most, whatever start() is doing.
+        A task's own thread waits for it for stop_timeout; CAPE's main thread for STOP_MOST seconds
+        at most, whatever start() is doing.
 
         The run's task is told what the service saw of the host that may explain an empty report.
 
         Raises:
             CuckooMachineError: it is not proved; the service lets no run begin on it until it is.
         """
-        with _failing_as(f"stop of {label}"):
-            try:
-                options = self._our_options()
-                most = STOP_MOST - STOP_CONNECT - STOP_MARGIN
-                client = self._client(connect_timeout=STOP_CONNECT, margin=STOP_MARGIN)
-                host = client.stop(label, min(options.stop_timeout, most))
-            except ServiceError as error:
-                self._quarantine.failed(label, str(error))
-                if error.status:
-                    self._tell_of_failed_stop(label)
-                raise
+        try:
+            with _failing_as(f"stop of {label}"):
+                try:
+                    host = self._ask_to_stop(label)
+                except ServiceError as error:
+                    if error.status:
+                        self._tell_of_failed_stop(label)
+                    raise
+        except CuckooMachineError as error:
+            self._quarantine.unproved(label, str(error))
+            raise
+        self._quarantine.proved(label)
         self._analysts.run_ended(label, host)
 
     def release(self, machine: Any) -> Any:  # noqa: ANN401 - a row of CAPE's
-        """Unlock the host's row, unless its power is not proved off: then it stays locked."""
-        if self._quarantine.keep(machine.label):
-            return machine
-        return super().release(machine)
+        """Unlock the host's row, unless its power is not proved off: then it becomes ours."""
+        if not self._quarantine.has(machine.label):
+            return super().release(machine)
+        row = self.db.view_machine_by_label(machine.label)  # what CAPE hands over may be a copy
+        if row is not None:
+            make_ours(self.db, row)
+        return machine
 
     def delete_machine(self, name: str) -> None:
-        """Keep the row, locked, until the host has healed: CAPE would delete it for good.
+        """Keep the row, as ours, until the host has healed: CAPE would delete it for good.
 
         CAPE calls this when start() has failed, or its own wait for the agent. After the latter
         it does not stop the host. Quarantine does: here CAPE has locked its database.
@@ -123,23 +134,22 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
             log.warning("there is no machine %s", name)
             return
         self._quarantine.failed(machine.label, "CAPE found it dead")
-        self._quarantine.keep(machine.label)
-        self.db.set_machine_status(machine, "quarantined")
+        make_ours(self.db, machine)
 
     def running_count(self) -> int:
         """Return how many hosts have a task: those in quarantine count for no limit."""
-        return max(0, int(super().running_count()) - self._quarantine.kept)
+        locked = self.db.list_machines(locked=True, include_reserved=True)
+        return sum(owner(row) is Owner.CAPE for row in locked)
 
     def shutdown(self) -> None:
-        """Stop every host that has a run, reserved ones too, all at the same time."""
+        """Stop every host of ours that has a run, reserved ones too, all at the same time."""
         self._quarantine.end()
         try:
             known = {str(host["label"]): host for host in self._client().hosts()}
         except ServiceError as error:
             log.error("the hosts can't be stopped: %s", error)
             return
-        ours = [str(machine.label) for machine in self.machines()]
-        self._stop_all(label for label in ours if label in known and known[label]["run"])
+        self._stop_all(known, self.machines())
 
     def _list(self) -> list[str]:
         """Return the labels of the hosts that the service has.
@@ -166,10 +176,10 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
             return self.RUNNING if host["run"] else self.POWEROFF
 
     def _initialize_check(self) -> None:
-        """Check that service and configuration agree; then stop what a run still has.
+        """Check that service and configuration agree; then stop those of our hosts that have a run.
 
-        Hosts are stopped all at the same time. One that can't be used now is not asked for, but
-        its row stays locked until it can.
+        They are stopped all at the same time. One that can't be used now is not asked for, but its
+        row is ours until it can. Hosts that only the service knows are another CAPE's.
 
         Raises:
             CuckooCriticalError: CAPE can't work like this; the text says what to do.
@@ -191,22 +201,20 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
         if self._start_timeout(options) < options.start_timeout:
             log.warning(
                 "a start gets %.0f s only, not start_timeout = %.0f: CAPE gives up on the task "
-                "after vm_state + stuck_seconds of cuckoo.conf, which are for start and stop",
+                "after vm_state + stuck_seconds of cuckoo.conf, which are for start and stop "
+                "(fix: zfsiscsi cape install --apply raises vm_state)",
                 self._start_timeout(options),
                 options.start_timeout,
             )
         self._analysts.compare(machines, self._client())
-        unstopped = self._stop_all(label for label, host in known.items() if host["run"])
+        unstopped = self._stop_all(known, machines)
         self._quarantine.watch(machines)
         for machine in machines:
             host = known[str(machine.label)]
             if host["state"] in OUT_OF_SERVICE or machine.label in unstopped:
-                reason = unstopped.get(machine.label) or f"{host['state']}: {host['reason']}"
+                reason = unstopped.get(machine.label) or why_unused(host)
                 log.warning("%s is not used for now: %s", machine.label, reason)
-                self._quarantine.failed(machine.label, reason)
-                self._quarantine.keep(machine.label)
-                self.db.lock_machine(machine)
-                self.db.set_machine_status(machine, "quarantined")
+                make_ours(self.db, machine)
         super()._initialize_check()
 
     def _await_hosts(self) -> dict[str, Json]:
@@ -226,6 +234,15 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
                 log.warning("waiting for the service: %s", error)
             self._clock.sleep(SERVICE_PAUSE)
 
+    def _ask_to_stop(self, label: str) -> Json:
+        """Have the service stop a host; return what it says of it then. Raises ServiceError."""
+        timeout = self._our_options().stop_timeout
+        if current_task():
+            return self._client().stop(label, timeout)
+        most = STOP_MOST - STOP_CONNECT - STOP_MARGIN
+        client = self._client(connect_timeout=STOP_CONNECT, margin=STOP_MARGIN)
+        return client.stop(label, min(timeout, most))
+
     def _tell_of_failed_stop(self, label: str) -> None:
         """Tell what was seen in the run: mains and power device may have failed together."""
         client = self._client(connect_timeout=STOP_CONNECT, read_timeout=STOP_MARGIN)
@@ -236,9 +253,15 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
         else:
             self._analysts.run_ended(label, host)
 
-    def _stop_all(self, labels: Iterable[str]) -> dict[str, str]:
-        """Stop hosts, all at the same time; return why those that are not proved off are not."""
-        wanted = list(labels)
+    def _stop_all(self, known: dict[str, Json], machines: Iterable[Any]) -> dict[str, str]:
+        """Stop the hosts that have a run, all at the same time; return why some are not off.
+
+        Args:
+            known: hosts as the service has them, by label.
+            machines: rows of ours.
+        """
+        labels = [str(machine.label) for machine in machines]
+        wanted = [label for label in labels if label in known and known[label]["run"]]
         if not wanted:
             return {}
         with ThreadPoolExecutor(len(wanted), thread_name_prefix="stop") as pool:
@@ -259,14 +282,18 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
 
     def _client(self, **timeouts: float) -> Client:
         options = self._our_options()
-        return Client(options.service, options.token_file, ca_file=options.ca_file, **timeouts)
+        return Client(options.service, options.token_file, **timeouts)
 
     @staticmethod
     def _start_timeout(options: Options) -> float:
-        """Return seconds: what CAPE grants to start and stop together, less the stop."""
+        """Return seconds: what CAPE grants to start and stop together, less a stop and margins.
+
+        A stop that came after that would find CAPE's main thread stopping the host, too.
+        """
         timeouts: Any = Config().timeouts
         granted = float(timeouts.get("vm_state", 100)) + float(timeouts.get("stuck_seconds", 100))
-        return max(1.0, min(options.start_timeout, granted - STOP_MOST - MARGIN))
+        stop = CONNECT_TIMEOUT + options.stop_timeout + MARGIN
+        return max(1.0, min(options.start_timeout, granted - stop - MARGIN))
 
 
 @contextmanager

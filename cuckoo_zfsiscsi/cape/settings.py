@@ -13,7 +13,7 @@ from cuckoo_zfsiscsi.cape.tree import CapeTree, Change
 from cuckoo_zfsiscsi.cape.values import is_on, number, words
 
 MARGIN = 25.0
-"""Seconds of CAPE's patience that are not for a start: stop() and the plugin's own margin."""
+"""Seconds of CAPE's patience that start() and stop() may take beyond their timeouts."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def _machinery(tree: CapeTree, view: dict[str, Any]) -> Iterator[_Wanted]:
             yield "cuckoo", "cuckoo", key, "no", why
     timeouts = cuckoo.get("timeouts", {})
     stuck = number(timeouts.get("stuck_seconds", "100"))
-    need = math.ceil(view["start_timeout"] + MARGIN)
+    need = math.ceil(view["start_timeout"] + view["stop_timeout"] + MARGIN)
     if number(timeouts.get("vm_state", "100")) + stuck < need:
-        why = f"vm_state + stuck_seconds must hold start_timeout + {MARGIN:.0f} s"
+        why = f"vm_state + stuck_seconds must hold start_timeout + stop_timeout + {MARGIN:.0f} s"
         yield "cuckoo", "timeouts", "vm_state", str(max(1, need - int(stuck))), why
 
 

@@ -1,7 +1,8 @@
 """CAPE's database, as far as a machinery sees it: machines, tasks and their errors, in SQLite.
 
 As in CAPE, a transaction belongs to a thread and may be entered again, and a second writer is told
-"database is locked" when the first does not end.
+"database is locked" when the first does not end. A row that was expunged from its thread's session
+is a mere copy: what is changed in it reaches the database when it is merged, or added, again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS machines (
     name TEXT UNIQUE, label TEXT UNIQUE, arch TEXT, ip TEXT, platform TEXT, tags TEXT,
     interface TEXT, snapshot TEXT, resultserver_ip TEXT, resultserver_port TEXT,
-    reserved INTEGER, locked INTEGER DEFAULT 0, locked_changed_on REAL DEFAULT 0, status TEXT);
+    reserved INTEGER, locked INTEGER DEFAULT 0, locked_changed_on REAL DEFAULT 0, status TEXT,
+    status_changed_on REAL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS tasks (
     id INTEGER PRIMARY KEY, status TEXT DEFAULT 'pending', machine TEXT,
     attempts INTEGER DEFAULT 0);
@@ -38,7 +40,7 @@ class Tag:
 
 @dataclass
 class Machine:
-    """One row; what is changed in it alone is not in the database."""
+    """One row."""
 
     name: str
     label: str
@@ -53,6 +55,7 @@ class Machine:
     reserved: bool
     locked: bool
     status: str | None
+    is_expunged: bool = False
 
 
 class Session:
@@ -93,6 +96,18 @@ class Session:
 
     def expire_all(self) -> None:
         """Forget what was read: here every read is new."""
+
+    def expunge(self, machine: Machine) -> None:
+        """Make a copy of a row, that is no longer the session's."""
+        machine.is_expunged = True
+
+    def flush(self) -> None:
+        """Write what was changed: here that is done at once."""
+
+    def refresh(self, machine: Machine) -> None:
+        """Read a row again."""
+        found = self.connection.execute("SELECT * FROM machines WHERE name = ?", (machine.name,))
+        vars(machine).update(vars(_machine(found.fetchone())))
 
     def remove(self) -> None:
         """Close the calling thread's connection, if it has one."""
@@ -156,6 +171,7 @@ class Database:
 
     def lock_machine(self, machine: Machine) -> Machine:
         """Lock one for a task."""
+        machine.is_expunged = False
         return self._set_locked(machine, locked=True, status="running")
 
     def unlock_machine(self, machine: Machine) -> Machine:
@@ -164,16 +180,24 @@ class Database:
 
     def _set_locked(self, machine: Machine, *, locked: bool, status: str) -> Machine:
         machine.locked, machine.status = locked, status
+        now = time.time()
         self.do(
-            "UPDATE machines SET locked = ?, status = ?, locked_changed_on = ? WHERE name = ?",
-            locked, status, time.time(), machine.name,
+            "UPDATE machines SET locked = ?, status = ?, locked_changed_on = ?, "
+            "status_changed_on = ? WHERE name = ?", locked, status, now, now, machine.name,
         )  # fmt: skip
         return machine
 
-    def set_machine_status(self, machine: Machine | str, status: str) -> None:
-        """Change what is shown of one."""
-        label = machine if isinstance(machine, str) else machine.label
-        self.do("UPDATE machines SET status = ? WHERE label = ?", status, label)
+    def set_machine_status(self, machine: Machine | str, status: str | None) -> None:
+        """Change what is shown of one. As with SQLAlchemy, only what differs is written."""
+        row = self.view_machine_by_label(machine) if isinstance(machine, str) else machine
+        if row is None:
+            return
+        before, row.status = row.status, status
+        if row.is_expunged:
+            return
+        self.do("UPDATE machines SET status_changed_on = ? WHERE name = ?", time.time(), row.name)
+        if status != before:
+            self.do("UPDATE machines SET status = ? WHERE name = ?", status, row.name)
 
     def count_machines_running(self) -> int:
         """How many are locked."""
@@ -195,7 +219,7 @@ class Database:
 
 
 def _machine(row: sqlite3.Row) -> Machine:
-    values = {key: row[key] for key in row.keys() if key != "locked_changed_on"}  # noqa: SIM118
+    values = {key: row[key] for key in row.keys() if not key.endswith("_changed_on")}  # noqa: SIM118
     values["tags"] = [Tag(name) for name in str(row["tags"] or "").split(",") if name]
     values["reserved"], values["locked"] = bool(row["reserved"]), bool(row["locked"])
     return Machine(**values)

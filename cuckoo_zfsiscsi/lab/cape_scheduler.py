@@ -18,6 +18,7 @@ from cuckoo_zfsiscsi.lab.cape_database import Database, Machine
 from cuckoo_zfsiscsi.lab.cape_standin import (
     CuckooCriticalError,
     CuckooGuestCriticalTimeout,
+    CuckooGuestError,
     CuckooMachineError,
     Machinery,
 )
@@ -28,7 +29,7 @@ TURN = 1.0
 log = logging.getLogger(__name__)
 
 Analyse = Callable[[int, Machine], None]
-"""Task and machine; raises CuckooGuestCriticalTimeout, or what it likes."""
+"""Task and machine; raises CuckooGuestCriticalTimeout, CuckooGuestError, or what it likes."""
 
 
 class _ErrorHandler(logging.Handler):
@@ -171,6 +172,7 @@ class Scheduler:
             "WHERE id = ?", machine.label, task,
         )  # fmt: skip
         self.db.lock_machine(machine)
+        self.db.session.expunge(machine)
         self._began[task] = (self._clock.monotonic(), machine)
         thread = self._clock.thread(lambda: self._work(task, machine), f"task-{task}")
         # CAPE's is a thread itself (AnalysisManager), which has its task's row, read before
@@ -179,14 +181,14 @@ class Scheduler:
 
     def _work(self, task: int, machine: Machine) -> None:
         try:
-            self._run_on_machine(task, machine)
+            is_good = self._run_on_machine(task, machine)
         except _DeadMachineError:
             self._set_status(task, "pending")
         except Exception:
             log.exception("task %s: unexpected exception", task)
             self._set_status(task, "failed_analysis", unlock=machine)
-        else:
-            self._set_status(task, "completed")
+        else:  # that it is unlocked once more, behind release(), is CAPE's way
+            self._set_status(task, "completed", unlock=None if is_good else machine)
         finally:
             self._began.pop(task, None)
             self.db.session.remove()
@@ -197,17 +199,29 @@ class Scheduler:
             if unlock:
                 self.db.unlock_machine(unlock)
 
-    def _run_on_machine(self, task: int, machine: Machine) -> None:
-        """AnalysisManager.machine_running(): stop() is not called after a failed start()."""
+    def _run_on_machine(self, task: int, machine: Machine) -> bool:
+        """Return whether the guest did as it was told; stop() is not called after a failed start().
+
+        AnalysisManager.perform_analysis() and its machine_running().
+        """
         is_dead = False
         try:
             with self.db.session.begin():
-                before = self.db.session.connection.total_changes
-                with self._machine_lock:
-                    self.machinery.start(machine.label)
-                if self.db.session.connection.total_changes != before:
-                    raise AssertionError("start() wrote to the database: submitters are locked out")
-            self._analyse(task, machine)
+                asked: list[str] = []
+                self.db.session.connection.set_trace_callback(asked.append)
+                try:
+                    with self._machine_lock:
+                        self.machinery.start(machine.label)
+                finally:
+                    self.db.session.connection.set_trace_callback(None)
+                if asked:
+                    raise AssertionError(f"start() locks submitters out of the database: {asked}")
+            try:
+                self._analyse(task, machine)
+            except CuckooGuestError as error:
+                log.exception("task %s: %s", task, error)
+                return False
+            return True
         except (CuckooMachineError, CuckooGuestCriticalTimeout) as error:
             is_dead = True
             log.exception("task %s: %s", task, error)

@@ -43,6 +43,10 @@ class CuckooMachineError(CuckooOperationalError):
     """Something went wrong with a machine."""
 
 
+class CuckooGuestError(Exception):
+    """The guest's agent did not do what it was told."""
+
+
 class CuckooGuestCriticalTimeout(Exception):  # noqa: N818 - CAPE's own name
     """The guest's agent never answered."""
 

@@ -16,7 +16,7 @@ LABEL = "pc1"
 """Of the first host, which is the only one as a rule."""
 BOOT_TIMEOUT, START_TIMEOUT = 600, 670
 """Seconds: a boot takes its time without KVM, on busy processors."""
-CAPE_TIMEOUTS = {**TIMEOUTS, "vm_state": 600}
+CAPE_TIMEOUTS = {**TIMEOUTS, "vm_state": 660}
 """CAPE's own, which hold both."""
 IMAGE = "golden"
 POOL = "tank"

@@ -476,6 +476,15 @@ def test_capes_other_files(installed: Path, name: str, text: str, key: str) -> N
     assert any(key in place for place in seen), seen
 
 
+@pytest.mark.parametrize(("seconds", "fits"), [(75.0, True), (76.0, False)])
+def test_capes_patience_holds_a_start_and_a_stop(
+    installed: Path, seconds: float, fits: bool
+) -> None:
+    """Start_timeout is 300 s, the margins are 25 s; vm_state is 300 s, stuck_seconds 100 s."""
+    seen = found(installed, view(stop_timeout=seconds))
+    assert any("vm_state" in place for place in seen) is not fits
+
+
 def test_multi_with_us_in_it_is_right(installed: Path) -> None:
     path = installed / "custom/conf/cuckoo.conf"
     new = "machinery = multi\nfail_unserviceable = no"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from cuckoo_zfsiscsi.lab.conf import LABEL
 from cuckoo_zfsiscsi.lab.network import SERVER
 from tests.cape import real
 from tests.cape.real import ANALYSIS, CLEAN, Rig
+
+STOP_MOST = 15.0
+"""Seconds that CAPE's main thread waits for a stop."""
 
 pytestmark = [pytest.mark.cape, pytest.mark.timeout(900)]
 
@@ -108,12 +112,42 @@ def test_a_host_that_does_not_start_costs_minutes(rig: Rig) -> None:
     assert LABEL in told
     assert "still off" in told
     assert "fix:" in told
-    assert rig.client.view(task)["status"] == "pending"
+    rig.wait(lambda: rig.client.view(task)["status"] == "pending", "the way back")
     rig.wait(lambda: rig.machine()["status"] == "quarantined", "the quarantine")
     assert rig.machine()["locked"]
     fault.unlink()
     assert rig.client.wait(task, Deadline(ANALYSIS))["status"] == "reported"
     assert rig.told["after-a-fault"] == CLEAN
+
+
+def test_a_slow_power_cut_costs_no_more_than_itself(rig: Rig) -> None:
+    """Its BMC does not switch off for longer than CAPE's main thread would wait."""
+    fault = rig.lab.machine.state / "fault"
+    task = rig.client.by_program(rig.sample("slow-cut", seconds=5))
+    rig.wait(lambda: rig.told.get("slow-cut") == CLEAN, "the infection")
+    fault.write_text("stuck-on")
+    rig.wait(lambda: rig.lab.client.host(LABEL)["state"] == "stopping", "the stop")
+    time.sleep(STOP_MOST)
+    assert rig.machine()["status"] == "running"
+    fault.unlink()
+    rig.wait(lambda: rig.machine()["status"] == "poweroff", "the release")
+    assert rig.client.wait(task, Deadline(ANALYSIS))["status"] == "reported"
+    failures = rig.lab.client.history(kind="failure")
+    assert not any("not yet proved off" in event["what"] for event in failures)
+
+
+def test_a_host_in_maintenance_is_waited_for(rig: Rig) -> None:
+    """Its row is locked while CAPE runs; a task that asks for it waits."""
+    rig.lab.client.maintenance(LABEL, True)
+    rig.wait(lambda: rig.machine()["status"] == "quarantined", "the lock")
+    assert rig.machine()["locked"]
+    task = rig.client.by_program(rig.sample("after-maintenance"))
+    rig.wait(lambda: rig.lab.client.host(LABEL)["state"] == "maintenance", "the maintenance")
+    assert rig.client.view(task)["status"] == "pending"
+    rig.lab.client.maintenance(LABEL, False)
+    ended = rig.client.wait(task, Deadline(ANALYSIS))
+    assert (ended["status"], ended["errors"]) == ("reported", [])
+    assert rig.told["after-maintenance"] == CLEAN
 
 
 def test_cape_killed_in_a_run(rig: Rig) -> None:

@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
-from cuckoo_zfsiscsi.cape.quarantine import LOOK_EVERY, PAUSE_FIRST
+from cuckoo_zfsiscsi.cape.quarantine import LOOK_EVERY, OUT_OF_SERVICE, PAUSE_FIRST
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import DeadlineExceededError
 from cuckoo_zfsiscsi.lab import cape_database
 from cuckoo_zfsiscsi.lab.cape_database import Machine
 from cuckoo_zfsiscsi.lab.cape_scheduler import TURN, Analyse, Scheduler
-from cuckoo_zfsiscsi.lab.cape_standin import TIMEOUTS, CuckooGuestCriticalTimeout, load_plugin
+from cuckoo_zfsiscsi.lab.cape_standin import (
+    TIMEOUTS,
+    CuckooGuestCriticalTimeout,
+    CuckooGuestError,
+    load_plugin,
+)
 from tests.cape.service import REPORT, Handler, Service, answer, host, refuse
 from tests.clocks import VirtualClock
 from tests.waiting import HANG, wait
@@ -24,7 +29,7 @@ from tests.waiting import HANG, wait
 DAY = 86400.0
 CONF = """
 [zfsiscsi]
-machines = pc1, pc2
+machines = {machines}
 interface = br-lab
 service = {service}
 token_file = {token_file}
@@ -64,10 +69,14 @@ def make(
     made: list[Scheduler],
 ) -> Iterator[Make]:
     def make_scheduler(
-        analyse: Analyse = nothing, memory_dump: bool = False, **options: Any
+        analyse: Analyse = nothing,
+        machines: str = "pc1, pc2",
+        memory_dump: bool = False,
+        **options: Any,
     ) -> Scheduler:
-        path = tmp_path / "zfsiscsi.conf"
-        path.write_text(CONF.format(service=service.url, token_file=token_file))
+        path = tmp_path / machines / "zfsiscsi.conf"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(CONF.format(service=service.url, token_file=token_file, machines=machines))
         plugin = load_plugin(path, TIMEOUTS, clock, {"memory_dump": memory_dump})
         scheduler = Scheduler(plugin, analyse, clock=clock, **options)
         made.append(scheduler)
@@ -83,6 +92,23 @@ def make(
 
 def row(scheduler: Scheduler, label: str = "pc1") -> Machine | None:
     return scheduler.db.view_machine_by_label(label)
+
+
+def shown(scheduler: Scheduler, label: str = "pc1") -> tuple[bool, str | None]:
+    """Return what CAPE shows of a machine: whether it is locked, and its status."""
+    found = row(scheduler, label)
+    assert found
+    return found.locked, found.status
+
+
+def stopped(service: Service) -> set[str]:
+    """Return the hosts of which a stop was asked for."""
+    return {path.split("/")[3] for _, path, _ in service.calls if path.endswith("/stop")}
+
+
+OURS = (True, "quarantined")
+FREE = (False, "poweroff")
+IN_USE = (True, "running")
 
 
 def until(scheduler: Scheduler, true: Callable[[], object], what: str) -> None:
@@ -105,11 +131,37 @@ def tried(scheduler: Scheduler, service: Service, task: int) -> bool:
 
 
 def begin(service: Service) -> Callable[[Handler], None]:
-    """Play a start that succeeds: the host has a run then."""
+    """Play a start that succeeds: the host has a run then. One that is out of service refuses."""
 
     def act(handler: Handler) -> None:
-        service.hosts[handler.path.split("/")[3]]["run"] = True
-        handler.reply(200, REPORT)
+        asked = service.hosts[handler.path.split("/")[3]]
+        if asked["state"] in OUT_OF_SERVICE:
+            handler.problem(503, "quarantined", f"{asked['label']} is {asked['state']}")
+        elif asked["run"]:
+            handler.problem(409, "host busy", f"{asked['label']} has a run already")
+        else:
+            asked["run"] = True
+            handler.reply(200, REPORT)
+
+    return act
+
+
+def cut(service: Service, seconds: float) -> Callable[[Handler], None]:
+    """Play a stop: the run ends, and after so many seconds power is proved off.
+
+    A stop that waits for less is told so; the host is in quarantine until a test heals it.
+    """
+
+    def act(handler: Handler) -> None:
+        _, path, body = service.calls[-1]
+        asked = service.hosts[path.split("/")[3]]
+        asked["run"] = False
+        if body and body["timeout"] < seconds:
+            asked["state"] = "quarantined"
+            handler.problem(503, "quarantined", "its power is not yet proved off")
+        else:
+            asked["state"] = "clean"
+            handler.reply(200, asked)
 
     return act
 
@@ -400,6 +452,7 @@ def test_stuck_start_is_ended_by_stops_from_the_main_thread(make: Make, service:
     wait(lambda: service.asked("start"), what="no start was asked for")
     scheduler.turn()
     assert ended.is_set(), "the main thread came back from a stop"
+    assert service.asked("stop")[0] == {"timeout": 10}, "it stands still meanwhile"
     until(scheduler, lambda: scheduler.status(task) == "completed", "the end of the task")
     assert any("stop was asked for" in error for error in scheduler.db.errors(task))
 
@@ -431,7 +484,7 @@ def test_a_locked_database_only_delays_the_return(
     task = scheduler.submit()
     until(scheduler, lambda: tried(scheduler, service, task), "the failure")
     service.acts.clear()
-    other = sqlite3.connect(tmp_path / "cape.db")
+    other = sqlite3.connect(tmp_path / "pc1, pc2" / "cape.db")
     other.execute("INSERT INTO errors VALUES (0, 'a writer that takes its time')")
     scheduler._clock.until(  # type: ignore[attr-defined]
         lambda: "database is locked" in caplog.text, "the database is found locked"
@@ -465,6 +518,7 @@ def test_cape_starts_beside_a_host_that_can_not_be_stopped(make: Make, service: 
     service.acts["stop"] = stop
     scheduler = make()
     assert len(came) == 2
+    assert service.asked("stop") == [{"timeout": 10}] * 2, "CAPE's main thread waits for them"
     locked = {machine.label: machine.locked for machine in scheduler.machinery.machines()}
     assert locked == {"pc1": True, "pc2": False}
     found = row(scheduler)
@@ -476,9 +530,13 @@ def test_cape_starts_beside_a_host_that_can_not_be_stopped(make: Make, service: 
     assert scheduler.status(task) == "completed"
 
 
-def test_maintenance_ends_without_a_restart_of_cape(make: Make, service: Service) -> None:
+def test_maintenance_ends_without_a_restart_of_cape(
+    make: Make, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     service.hosts["pc1"].update(state="maintenance")
     scheduler = make()
+    assert "pc1 is not used for now: maintenance\n" in caplog.text
+    assert shown(scheduler) == OURS
     scheduler.submit()
     with pytest.raises(DeadlineExceededError):
         run(scheduler, 10 * PAUSE_FIRST)
@@ -487,7 +545,7 @@ def test_maintenance_ends_without_a_restart_of_cape(make: Make, service: Service
 
 
 def test_the_service_goes_away_and_comes_back(
-    make: Make, service: Service, clock: VirtualClock
+    make: Make, service: Service, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     scheduler = make()
     for verb in ("start", "stop", "/v1/hosts"):
@@ -495,6 +553,7 @@ def test_the_service_goes_away_and_comes_back(
     task = scheduler.submit()
     until(scheduler, lambda: tried(scheduler, service, task), "the failure")
     clock.sleep(10 * PAUSE_FIRST)
+    assert caplog.text.count("rows of hosts stay as they are") == 1, "it is said again and again"
     service.acts.clear()
     run(scheduler)
     assert scheduler.status(task) == "completed"
@@ -505,8 +564,8 @@ def test_shutdown_stops_reserved_hosts_too(make: Make, service: Service) -> None
     for label in ("pc1", "pc2"):
         service.hosts[label].update(run=True)
     scheduler.shutdown()
-    stopped = {path for _, path, _ in service.calls if path.endswith("/stop")}
-    assert stopped == {"/v1/hosts/pc1/stop", "/v1/hosts/pc2/stop"}
+    assert stopped(service) == {"pc1", "pc2"}
+    assert service.asked("stop") == [{"timeout": 10}] * 2, "CAPE's main thread waits for them"
 
 
 def test_shutdown_without_a_service(make: Make, service: Service) -> None:
@@ -551,3 +610,280 @@ def test_a_task_that_can_not_be_told(
     until(scheduler, lambda: tried(scheduler, service, task), "the failure")
     service.acts.clear()
     run(scheduler)
+
+
+# How long a stop may take, and what one costs that is proved late.
+
+
+def test_a_cut_that_takes_its_time_costs_no_more_than_that(
+    make: Make, service: Service, clock: VirtualClock
+) -> None:
+    service.acts.update(start=begin(service), stop=cut(service, 12.0))
+    scheduler = make()
+    tasks = [scheduler.submit(), scheduler.submit()]
+    began = clock.monotonic()
+    run(scheduler, PAUSE_FIRST)
+    assert [scheduler.status(task) for task in tasks] == ["completed"] * 2
+    assert service.asked("stop") == [{"timeout": 60}] * 2
+    assert clock.monotonic() - began < LOOK_EVERY, "nobody had to look after it"
+
+
+def test_a_proof_that_comes_late_is_waited_for_and_no_longer(
+    make: Make, service: Service, clock: VirtualClock
+) -> None:
+    service.acts.update(start=begin(service), stop=cut(service, 100.0))
+    scheduler = make()
+    first = scheduler.submit()
+    run(scheduler)
+    assert scheduler.status(first) == "completed"
+    assert shown(scheduler) == OURS
+    assert scheduler.machinery.running_count() == 0, "it counts for no limit of tasks"
+    clock.sleep(2 * LOOK_EVERY)
+    assert shown(scheduler) == OURS, "it is still not proved"
+    service.hosts["pc1"].update(state="clean")
+    healed = clock.monotonic()
+    clock.until(lambda: shown(scheduler) == FREE, "the return")
+    assert clock.monotonic() - healed <= LOOK_EVERY
+
+
+def test_a_failed_start_after_a_late_proof_pauses(
+    make: Make, service: Service, clock: VirtualClock
+) -> None:
+    """Its answer is lost, and the stop that undoes it is not proved: the start did fail."""
+    scheduler = make()
+    service.acts.update(start=answer(502, b""), stop=refuse(503, "quarantined", "not proved off"))
+    task = scheduler.submit()
+    until(scheduler, lambda: tried(scheduler, service, task), "the failure")
+    failed = clock.monotonic()
+    service.acts.clear()
+    clock.until(lambda: shown(scheduler) == FREE, "the return")
+    assert clock.monotonic() - failed >= PAUSE_FIRST - LOOK_EVERY
+
+
+def test_a_stop_of_the_main_thread_that_is_late_is_made_good_by_the_tasks_own(
+    make: Make, service: Service
+) -> None:
+    going = threading.Event()
+    service.acts.update(start=begin(service), stop=cut(service, 12.0))
+    scheduler = make(lambda task, machine: going.wait(HANG), stuck_after=-1.0)
+    task = scheduler.submit()
+    scheduler.turn()
+    wait(lambda: service.hosts["pc1"]["run"], what="no run began")
+    scheduler.turn()
+    assert service.hosts["pc1"]["state"] == "quarantined", "the main thread did not stop it"
+    going.set()
+    scheduler._clock.until(  # type: ignore[attr-defined]
+        lambda: scheduler.status(task) == "completed", "the end of the task"
+    )
+    assert service.asked("stop") == [{"timeout": 10}, {"timeout": 60}]
+    assert shown(scheduler) == FREE, "all is proved"
+
+
+# Rows that CAPE unlocks itself.
+
+
+@pytest.mark.parametrize("error", [CuckooGuestError("no analyzer"), RuntimeError("a bug")])
+def test_a_start_on_a_row_that_cape_has_unlocked_is_left_alone(
+    make: Make, service: Service, clock: VirtualClock, made: list[Scheduler], error: Exception
+) -> None:
+    """After a failed analysis CAPE unlocks the row behind release(), which has kept it."""
+    seen: list[Any] = []
+
+    def analyse(task: int, machine: Machine) -> None:
+        if task == first:
+            raise error
+        clock.sleep(3 * LOOK_EVERY)
+        seen.append((shown(scheduler), service.hosts["pc1"]["run"], len(service.asked("stop"))))
+
+    def stop(handler: Handler) -> None:
+        service.hosts["pc1"]["run"] = False
+        service.acts.update(start=start, stop=cut(service, 0.0))
+        handler.problem(503, "quarantined", "its power is proved off too late for the answer")
+
+    def start(handler: Handler) -> None:
+        service.hosts["pc1"]["run"] = True
+        for _ in range(3):  # a start takes longer than a look's period
+            made[0].machinery._quarantine._look_in_peace()  # type: ignore[attr-defined]
+        handler.reply(200, REPORT)
+
+    service.acts.update(start=begin(service), stop=stop)
+    scheduler = make(analyse)
+    first, second = scheduler.submit(), scheduler.submit()
+    run(scheduler)
+    assert seen == [(IN_USE, True, 1)], "the run was taken for the one that failed"
+    assert scheduler.status(second) == "completed"
+    assert shown(scheduler) == FREE
+
+
+def test_a_row_that_cape_has_unlocked_too_early_is_locked_again(
+    make: Make, service: Service, clock: VirtualClock
+) -> None:
+    def analyse(task: int, machine: Machine) -> None:
+        if task == first:
+            raise CuckooGuestError("no analyzer")
+
+    service.acts.update(start=begin(service), stop=cut(service, 100.0))
+    scheduler = make(analyse)
+    first = scheduler.submit()
+    run(scheduler)
+    assert shown(scheduler) == FREE, "CAPE does not do what it is known for"
+    clock.until(lambda: shown(scheduler) == OURS, "the lock")
+    second = scheduler.submit("pc1")
+    with pytest.raises(DeadlineExceededError):
+        run(scheduler, 10 * PAUSE_FIRST)
+    assert len(service.asked("start")) == 1
+    service.acts["stop"] = cut(service, 0.0)
+    service.hosts["pc1"].update(state="clean")
+    run(scheduler)
+    assert scheduler.status(second) == "completed"
+
+
+def test_a_run_of_ours_that_a_start_finds_is_stopped(make: Make, service: Service) -> None:
+    """The stop was lost, and CAPE unlocked the row: its next start is refused, and nobody stops."""
+
+    def analyse(task: int, machine: Machine) -> None:
+        if task == first:
+            raise CuckooGuestError("no analyzer")
+
+    def stop(handler: Handler) -> None:
+        service.acts["stop"] = cut(service, 0.0)
+        handler.reply(502, b"")
+
+    service.acts.update(start=begin(service), stop=stop)
+    scheduler = make(analyse)
+    first, second = scheduler.submit(), scheduler.submit()
+    until(scheduler, lambda: len(service.asked("start")) == 2, "the second start")
+    assert service.hosts["pc1"]["run"]
+    run(scheduler)
+    assert scheduler.status(second) == "completed"
+    assert shown(scheduler) == FREE
+
+
+def test_a_start_waits_for_the_stop_of_what_was_there_before(
+    make: Make, service: Service, clock: VirtualClock
+) -> None:
+    """CAPE took the host for dead and unlocks its row; a look is just stopping what it has."""
+    going = threading.Event()
+    order: list[str] = []
+
+    def analyse(task: int, machine: Machine) -> None:
+        if task == first:
+            raise CuckooGuestCriticalTimeout("no agent")
+        order.append("analysed")
+
+    def stop(handler: Handler) -> None:
+        if going.wait(HANG):
+            order.append("stopped")
+        cut(service, 0.0)(handler)
+
+    service.acts.update(start=begin(service), stop=stop)
+    scheduler = make(analyse)
+    first = scheduler.submit()
+    until(scheduler, lambda: tried(scheduler, service, first), "the way back")
+    with scheduler.db.session.begin():
+        scheduler.db.do("UPDATE tasks SET status = 'failed_analysis'")
+    second = scheduler.submit()
+    clock.until(lambda: service.asked("stop"), "the stop")
+    found = row(scheduler)
+    assert found
+    with scheduler.db.session.begin():
+        scheduler.db.unlock_machine(found)
+    scheduler.turn()
+    name = f"task-{second}"
+    wait(
+        lambda: name in clock.sleeping() or len(service.asked("start")) > 1,
+        what="the start neither waits nor goes on",
+    )
+    going.set()
+    run(scheduler)
+    assert order[:2] == ["stopped", "analysed"]
+    assert scheduler.status(second) == "completed"
+    assert len(service.asked("start")) == 2
+
+
+# Hosts that go out of service while CAPE runs.
+
+
+@pytest.mark.parametrize("state", OUT_OF_SERVICE)
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_a_host_that_goes_out_of_service_is_waited_for(
+    make: Make, service: Service, clock: VirtualClock, state: str, is_multi: bool
+) -> None:
+    """A task that asks for it would fail there, and be done on another host."""
+    service.acts.update(start=begin(service), stop=cut(service, 0.0))
+    scheduler = make(is_multi=is_multi)
+    service.hosts["pc1"].update(state=state, reason="its disk can't be made")
+    clock.until(lambda: shown(scheduler) == OURS, "the lock")
+    assert scheduler.machinery.running_count() == 0, "it counts for no limit of tasks"
+    task = scheduler.submit("pc1")
+    with pytest.raises(DeadlineExceededError):
+        run(scheduler, 10 * PAUSE_FIRST)
+    assert not service.asked("start")
+    service.hosts["pc1"].update(state="clean", reason="")
+    back = clock.monotonic()
+    clock.until(lambda: shown(scheduler) == FREE, "the return")
+    assert clock.monotonic() - back <= LOOK_EVERY
+    run(scheduler)
+    assert scheduler.status(task) == "completed"
+
+
+def test_a_host_that_goes_out_of_service_in_a_run_is_the_tasks_until_its_end(
+    make: Make, service: Service, clock: VirtualClock
+) -> None:
+    seen: list[object] = []
+
+    def analyse(task: int, machine: Machine) -> None:
+        service.hosts["pc1"].update(state="quarantined", reason="a stranger on its disk")
+        clock.sleep(3 * LOOK_EVERY)
+        seen.append((shown(scheduler), scheduler.machinery.running_count()))
+
+    def stop(handler: Handler) -> None:
+        service.hosts["pc1"].update(run=False)
+        handler.reply(200, service.hosts["pc1"])
+
+    service.acts.update(start=begin(service), stop=stop)
+    scheduler = make(analyse)
+    task = scheduler.submit()
+    run(scheduler)
+    assert scheduler.status(task) == "completed"
+    assert seen == [(IN_USE, 1)]
+    clock.until(lambda: shown(scheduler) == OURS, "the lock")
+
+
+# Others on the same service.
+
+
+def test_two_capes_leave_each_others_runs_alone(make: Make, service: Service) -> None:
+    going = threading.Event()
+    service.acts.update(start=begin(service), stop=cut(service, 0.0))
+    one = make(lambda task, machine: going.wait(HANG), machines="pc1")
+    task = one.submit()
+    one.turn()
+    wait(lambda: service.hosts["pc1"]["run"], what="no run began")
+    service.hosts["pc2"].update(state="running", run=True)
+    other = make(machines="pc2")
+    assert stopped(service) == {"pc2"}, "it stops what its own last life has left"
+    service.hosts["pc2"].update(state="running", run=True)
+    other.shutdown()
+    assert stopped(service) == {"pc2"}
+    assert len(service.asked("stop")) == 2
+    going.set()
+    run(one)
+    assert one.status(task) == "completed"
+    assert stopped(service) == {"pc1", "pc2"}
+
+
+def test_a_run_that_somebody_else_has_begun_is_not_stopped(
+    make: Make, service: Service, clock: VirtualClock
+) -> None:
+    service.acts.update(start=begin(service), stop=cut(service, 0.0))
+    scheduler = make()
+    service.hosts["pc1"].update(state="running", run=True)
+    task = scheduler.submit()
+    until(scheduler, lambda: tried(scheduler, service, task), "the refusal")
+    clock.sleep(10 * PAUSE_FIRST)
+    assert not service.asked("stop")
+    assert shown(scheduler) == OURS
+    service.hosts["pc1"].update(state="clean", run=False)
+    run(scheduler)
+    assert scheduler.status(task) == "completed"
