@@ -282,7 +282,7 @@ class ZfsIscsi(Machinery):  # type: ignore[misc]
 
     def _client(self, **timeouts: float) -> Client:
         options = self._our_options()
-        return Client(options.service, options.token_file, **timeouts)
+        return Client(options.service, options.token_file, ca_file=options.ca_file, **timeouts)
 
     @staticmethod
     def _start_timeout(options: Options) -> float:

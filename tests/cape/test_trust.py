@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
+from cuckoo_zfsiscsi.lab.cape_standin import load_plugin
 from tests import certificates
 from tests.cape.service import Service, serve
 from tests.certificates import Pair
@@ -62,6 +63,16 @@ def test_who_is_trusted_is_asked(tls: Tls, pair: Pair, token_file: Path) -> None
     client = Client(service.url, str(token_file), ca_file=str(pair.certificate))
     assert [host["label"] for host in client.hosts()] == ["pc1", "pc2"]
     assert client.stop("pc1", 5)["label"] == "pc1"
+
+
+def test_the_plugin_goes_by_the_ca_file(
+    tls: Tls, pair: Pair, token_file: Path, tmp_path: Path
+) -> None:
+    service = tls(pair)
+    conf = tmp_path / "zfsiscsi.conf"
+    text = f"[zfsiscsi]\nmachines = pc1\nservice = {service.url}\ntoken_file = {token_file}\n"
+    conf.write_text(f"{text}ca_file = {pair.certificate}\n")
+    assert load_plugin(conf)._list() == ["pc1", "pc2"]
 
 
 def test_without_ca_file_a_private_authority_is_a_stranger(
