@@ -35,6 +35,9 @@ _DHCP_TOOLS = {
 }
 """`dhcp` in [netboot]: what else is run, and the package."""
 
+_GATEWAY_TOOLS = {"conntrack": "conntrack"}
+"""What ends connections of a run that is over."""
+
 
 def check_server(config: Config) -> Iterator[Finding]:
     """Check all of it, quickly."""
@@ -56,6 +59,9 @@ def _check_tools(config: Config) -> Iterator[Finding]:
     schemes = {url.driver for host in config.hosts for url in host.power_urls}
     tools = {**_TOOLS, **dict(_POWER_TOOLS[s] for s in sorted(schemes) if s in _POWER_TOOLS)}
     tools |= _DHCP_TOOLS.get(config.netboot.dhcp, {})
+    own = {network.address.ip for network in config.networks}
+    if any(config.default_route(host).gateway in own for host in config.hosts):
+        tools |= _GATEWAY_TOOLS
     missing = {name: package for name, package in tools.items() if not find_program(name)}
     for name, package in missing.items():
         yield Finding("error", name, "is not installed", f"apt install {package}")

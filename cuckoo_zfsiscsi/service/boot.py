@@ -188,10 +188,11 @@ class Boot:
         tell = self._parts.default_route
         if tell is None or self._is_told:
             return
-        self.report.warning = tell(Deadline(TELL_TIMEOUT, deadline.cancel))
+        warning = tell(Deadline(TELL_TIMEOUT, deadline.cancel))
         self._is_told = True  # not if it was cancelled: a boot that goes on needs it
-        if self.report.warning:
-            log.warning("%s", self.report.warning)
+        if warning:
+            log.warning("%s", warning)
+        self.report.warning = "; ".join(filter(None, (self.report.warning, warning)))
 
     def stalled(self, *, look: bool = True) -> NotReadyError:
         """Return what to say of a boot whose time is up: the missing stage, and likely causes.

@@ -14,6 +14,7 @@ from cuckoo_zfsiscsi.config import Config, HostConfig, Network
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.drivers import make_store, make_target
 from cuckoo_zfsiscsi.errors import DiskError, UnknownHostError, ZfsIscsiError
+from cuckoo_zfsiscsi.netboot import flows
 from cuckoo_zfsiscsi.netboot.boots import Boots
 from cuckoo_zfsiscsi.netboot.drivers import make_netboot, tftp_folder
 from cuckoo_zfsiscsi.netboot.medium import place
@@ -195,6 +196,7 @@ class Fleet:
             boots=self.boots,
             probes={name: self._make_probe(name, config) for name in config.ready},
             default_route=self._make_default_route(config),
+            delete_flows=partial(flows.delete, config, self.config.default_route(config).gateway),
             runs=self.history,
             events=self._events,
             pace=self._pace,

@@ -68,6 +68,7 @@ class PaperBoot(BaseWorker):
         self._answered_at = self._clock.monotonic()
         self._look_at = self._answered_at + self._pace.pause(FOLLOW)
         self._pace.call(self._look_at, self._nudge)
+        self._boot.report.warning = self._steps.flows_warning
         self._boot.note("script", self._answered_at)
         if self._observer:
             self._observer.note_boot(self._answered_at)

@@ -119,6 +119,8 @@ class PaperWorker(PaperBoot):
             self._set(State.STOPPING)
         self._conclude()
         self._steps.cut(self.config.power_timeout)
+        if self._stranger:
+            self._steps.delete_flows()  # the disk that is armed goes without a reset
         with self._wake:
             self._refuse(BootRefusedError("its power was cut"))
             self._note_unfinished(before)
@@ -131,6 +133,7 @@ class PaperWorker(PaperBoot):
 
     def _restore(self) -> None:
         """Fence the last boot's disk, put a clean one in its place, and arm it."""
+        self._steps.delete_flows()
         with self._pace.turn(TURN, self._cancel):
             self._restore_now()
         self._in_background(self._tidy)
@@ -175,6 +178,8 @@ class PaperWorker(PaperBoot):
             alive = sign_of_life(
                 self.config, self._steps.parts, self._portal, quiet=quiet, cancel=self._cancel
             )
+        if self._stranger and not alive:
+            self._steps.delete_flows()
         with self._wake:
             self._look_at = self._clock.monotonic() + LOGIN
             if self._cut_why:  # soon nothing lives: who asks again then is answered

@@ -22,6 +22,10 @@ Probe = Callable[[Deadline], Answer]
 Tell = Callable[[Deadline], str]
 """Tells a system what it must know; returns what went wrong, with the cure, or nothing."""
 
+DeleteFlows = Callable[[Deadline], str]
+"""Deletes what a gateway's kernel tracks of a host; returns what went wrong, with the cure, or
+nothing."""
+
 
 class Boots(Protocol):
     """Hands boot scripts to armed hosts and to nobody else."""
@@ -47,6 +51,8 @@ class Parts:
     """By stage name, in the order in which they must answer."""
     default_route: Tell | None = None
     """Tells the system that has just booted; None: it learns its default route by itself."""
+    delete_flows: DeleteFlows | None = None
+    """None: nobody tracks any."""
     runs: Runs = field(default_factory=Nowhere)
     """Is told of each run."""
     events: Events = field(default_factory=Unheard)

@@ -108,6 +108,7 @@ class Worker(BaseWorker):
             self._is_cut(State.DIRTY)
 
     def _reset(self) -> None:
+        self._steps.delete_flows()
         self._steps.reset(self._wanted_image, self._cancel)
         with self._wake:
             self._set(State.CLEAN)
@@ -153,6 +154,7 @@ class Worker(BaseWorker):
         return wrong
 
     def _retire(self) -> None:
+        self._steps.delete_flows()  # a draft that it boots goes without a reset
         self._steps.retire()
         with self._wake:
             if self._reason:

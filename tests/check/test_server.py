@@ -158,6 +158,7 @@ def test_programs(
     found = problems(look(net, tmp_path, *changes))
     fixes = {finding.where: finding.fix for finding in found if finding.what == "is not installed"}
     assert fixes == {
+        "conntrack": "apt install conntrack",
         "dnsmasq": "apt install dnsmasq-base",
         "ip": "apt install iproute2",
         "ipmitool": "apt install ipmitool",
@@ -165,6 +166,20 @@ def test_programs(
         "tgtadm": "apt install tgt",
         "tgtd": "apt install tgt",
     }
+
+
+def test_program_of_a_gateway(
+    net: Network,
+    tmp_path: Path,
+    changes: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = server.find_program
+    monkeypatch.setattr(server, "find_program", lambda n: None if n == "conntrack" else real(n))
+    for gateway, needed in (("10.99.0.1", True), ("10.99.0.7", False), ("off", False)):
+        change = ("[netboot]\n", f"[netboot]\ngateway = {gateway}\n")
+        found = [one.where for one in problems(look(net, tmp_path, change, *changes[:2]))]
+        assert ("conntrack" in found) is needed
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,24 @@ def test_a_guest_is_told_its_default_route_by_its_agent(lab: SmallLab) -> None:
     assert lab.routes().split() == ["default", "via", str(SERVER.ip), "dev", "eth0"]
 
 
+def test_no_connection_outlives_its_run(lab: SmallLab) -> None:
+    """Of this host: those of others stay."""
+    lab.start()
+    lab.client.start("pc1", SERVICE)
+    for ends in ("-s 10.99.0.11 -d 203.0.113.7", "-s 203.0.113.8 -d 10.99.0.11",
+                 "-s 10.99.0.12 -d 203.0.113.7"):  # fmt: skip
+        words = f"conntrack -I -p udp --sport 4444 --dport 4444 -t 6000 {ends}"
+        lab.network.run(words.split())
+    lab.client.stop("pc1", SERVICE)
+    lab.wait(lambda: "10.99.0.11 " not in flows(lab), "their end")
+    assert "src=10.99.0.12 dst=203.0.113.7" in flows(lab)
+    assert lab.client.start("pc1", SERVICE)["warning"] == ""
+
+
+def flows(lab: SmallLab) -> str:
+    return lab.network.run(["conntrack", "-L"])
+
+
 def test_left_over_daemons_are_replaced(lab: SmallLab) -> None:
     lab.start()
     lab.client.start("pc1", SERVICE)

@@ -148,6 +148,13 @@ class Routed:
 
         self._serve(listener, greet)
 
+    def datagrams(self, end: str, address: str) -> socket.socket:
+        """Return a socket at this address of an end."""
+        with inside(self.namespace(end)):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((address, 4444))
+        return sock
+
     def _answer(self, end: str, address: str, port: int) -> None:
         """Answer each datagram with the name of the end, and who sent it."""
         with inside(self.namespace(end)):

@@ -13,6 +13,7 @@ import pytest
 
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.netboot import flows
 from cuckoo_zfsiscsi.netboot.firewall import Server, apply, look, remove
 from tests.config.sample import read
 from tests.netboot import routed as r
@@ -21,6 +22,7 @@ from tests.netboot.rooter import Rooter, opened
 from tests.netboot.routed import Routed
 from tests.waiting import HANG
 
+Address = tuple[str, int]
 LONG = 60.0
 """Seconds, for what must be answered."""
 NONE = ("drop", r.PC1, "2042")
@@ -140,6 +142,45 @@ def test_route_internet(net: Routed, rooter: Rooter, config: Config) -> None:
         fence(net, config)
         assert net.connect(r.PUBLIC, seconds=LONG), "loaded again within the run"
     assert not net.connect(r.PUBLIC)
+
+
+def test_a_flow_ends_with_its_run(net: Routed, rooter: Rooter, config: Config) -> None:
+    """Even if a C2 keeps it alive until the next run, which has no route."""
+    rooter.start_cape(r.WAN)
+    fence(net, config)
+    c2, pc1, pc2 = (net.datagrams(*end) for end in (("w", r.PUBLIC), ("1", r.PC1), ("2", r.PC2)))
+    with c2, pc1, pc2, opened(rooter, "forward", r.LAB2, r.WAN, r.PC2):
+        with opened(rooter, *INTERNET):
+            ways = [call(guest, c2) for guest in (pc1, pc2)]
+            assert all(map(hears, [pc1, pc2], [c2, c2], ways))
+        with opened(rooter, *NONE):
+            assert hears(pc1, c2, ways[0]), "the rooter lets through what is established"
+            assert net.connect(r.PC1, 80, end="s", seconds=LONG)
+            with inside(net.server):
+                gateway = config.default_route(config.host("pc1")).gateway
+                assert flows.delete(config.host("pc1"), gateway, Deadline(HANG)) == ""
+            assert r.PC1 not in net.run("s", "conntrack -L")
+            pc1.sendto(b"to the C2", c2.getsockname())
+            assert not hears(pc1, c2, ways[0], seconds=r.BRIEF)
+            assert not hears(c2, pc1, c2.getsockname(), seconds=r.BRIEF)
+            assert hears(pc2, c2, ways[1]), "a sibling's goes on"
+
+
+def call(guest: socket.socket, c2: socket.socket) -> Address:
+    """Begin a flow; return where the C2 sees it come from."""
+    guest.sendto(b"begin", c2.getsockname())
+    c2.settimeout(LONG)
+    way: Address = c2.recvfrom(100)[1]
+    return way
+
+
+def hears(one: socket.socket, other: socket.socket, way: Address, seconds: float = LONG) -> bool:
+    """Tell whether what the other sends that way comes."""
+    other.sendto(b"hear", way)
+    one.settimeout(seconds)
+    with contextlib.suppress(TimeoutError):
+        return one.recv(100) == b"hear"
+    return False
 
 
 def test_allow_does_not_reach_siblings_or_power(

@@ -26,6 +26,7 @@ from tests.service.fakes import (
     FakeTarget,
     World,
     fake_default_route,
+    fake_delete_flows,
     fake_probe,
 )
 from tests.waiting import HANG
@@ -69,6 +70,7 @@ def make(world: World, clock: AnyClock) -> Iterator[Make]:
             boots=FakeBoots(world),
             probes=probes,
             default_route=fake_default_route(world, config),
+            delete_flows=fake_delete_flows(world),
             pace=Pace(clock=clock),
         )
         host = Host(config, parts, lambda job: job())

@@ -18,7 +18,7 @@ from cuckoo_zfsiscsi.progress import Progress
 from cuckoo_zfsiscsi.readiness import Answer
 from cuckoo_zfsiscsi.readiness.attempt import attempt
 from cuckoo_zfsiscsi.readiness.stream import UnreachableError
-from cuckoo_zfsiscsi.service.parts import Tell
+from cuckoo_zfsiscsi.service.parts import DeleteFlows, Tell
 
 STUCK = 0.3
 """Seconds until a power device that can't cut gives up; hosts have more time than that."""
@@ -42,6 +42,8 @@ class World:
     answers: set[str] = field(default_factory=lambda: {"rpc", "agent"})
     warning: str = ""
     """What comes of telling it its default route."""
+    flows_warning: str = ""
+    """What comes of deleting its flows."""
     holds: bool = True
     """Its kernel answers on its session, as long as it is up."""
     busy: float = 0.0
@@ -267,6 +269,15 @@ def fake_probe(world: World, name: str) -> Callable[[Deadline], Answer]:
         return "answers"
 
     return lambda deadline: attempt(partial(ask, deadline))
+
+
+def fake_delete_flows(world: World) -> DeleteFlows:
+    def delete(deadline: Deadline) -> str:
+        assert world.hot or world.power is PowerState.OFF, "flows deleted with power on"
+        world.act("flows", deadline)
+        return world.flows_warning
+
+    return delete
 
 
 def fake_default_route(world: World, config: HostConfig) -> Tell | None:

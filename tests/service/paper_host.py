@@ -27,6 +27,7 @@ from tests.service.fakes import (
     FakeTarget,
     World,
     fake_default_route,
+    fake_delete_flows,
     fake_probe,
 )
 from tests.waiting import HANG
@@ -97,6 +98,7 @@ class Machine:
             boots=FakeBoots(world),
             probes=probes,
             default_route=fake_default_route(world, self.config),
+            delete_flows=fake_delete_flows(world),
             runs=self.record,
             events=self.record,
             pace=Pace(clock=self.clock),

@@ -26,7 +26,7 @@ from cuckoo_zfsiscsi.service.base import RETRY_MOST
 from cuckoo_zfsiscsi.service.boot import ALIVE_TIMEOUT, TELL_TIMEOUT
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
-from cuckoo_zfsiscsi.service.steps import PROOF_FRESH
+from cuckoo_zfsiscsi.service.steps import FLOWS_TIMEOUT, PROOF_FRESH
 from cuckoo_zfsiscsi.service.wishes import Stopped
 from cuckoo_zfsiscsi.service.worker import ALIVE_EVERY, FRESH, POWER_EVERY, RETRY_FIRST
 from tests.clocks import VirtualClock
@@ -674,6 +674,82 @@ def test_stopped_while_it_is_told(make: Make, world: World, clock: VirtualClock)
         clock.result(host.start(None, None).booted)
     clock.result(stopped[0])
     assert world.power is PowerState.OFF
+
+
+def between(journal: list[str], first: str, last: str, what: str) -> list[int]:
+    """Return, for each time that the last follows the first, how often this comes between them."""
+    counts, begin = [], None
+    for at, name in enumerate(journal):
+        if name == first:
+            begin = at
+        elif name == last and begin is not None:
+            counts.append(journal[begin:at].count(what))
+            begin = None
+    return counts
+
+
+def test_flows_are_deleted_while_it_is_off(make: Make, world: World, clock: VirtualClock) -> None:
+    """Once for each run: that it is off then is for the fake to see."""
+    host = make()
+    for _ in range(3):
+        clock.result(host.start(None, None).booted)
+        clock.result(host.stop())
+    assert between(world.journal, "off", "on", "flows") == [1, 1, 1]
+
+
+def test_a_quarantined_host_has_no_flows_left(
+    make: Make, world: World, clock: VirtualClock
+) -> None:
+    host = make()
+    clock.result(host.start(None, None).booted)
+    world.stuck_on = True
+    with pytest.raises(QuarantinedError):
+        clock.result(host.stop())
+    flows = world.journal.count("flows")
+    clock.sleep(RETRY_FIRST / 2)
+    assert world.journal.count("flows") == flows, "with power on"
+    world.stuck_on = False
+    quiet(host, State.CLEAN)
+    assert between(world.journal, "off", "on", "flows")[1:] == [1]
+
+
+def test_a_draft_is_not_booted_with_the_flows_of_a_run(
+    make: Make, world: World, clock: VirtualClock
+) -> None:
+    host = make()
+    clock.result(host.start(None, None).booted)
+    clock.result(host.stop())
+    host.edit("win10", Deadline(HANG, clock=clock))
+    clock.until(lambda: world.journal.count("on") == 2, "the draft")
+    assert between(world.journal, "off", "on", "flows") == [1, 1]
+
+
+def test_no_stop_waits_for_flows(make: Make, world: World, clock: VirtualClock) -> None:
+    host = make()
+    clock.result(host.start(None, None).booted)
+    slow = FLOWS_TIMEOUT - 1.0
+    world.before["flows"] = lambda: clock.sleep(slow)
+    begin = clock.monotonic()
+    clock.result(host.stop())
+    assert clock.monotonic() - begin < slow
+    report = clock.result(host.start(None, None).booted)
+    assert clock.monotonic() - begin >= slow, "the next run does"
+    assert report.recovery_s
+    assert report.recovery_s >= slow, "and it says so"
+
+
+def test_flows_that_are_left_are_a_warning(make: Make, world: World, clock: VirtualClock) -> None:
+    world.flows_warning = "connections may go on"
+    host = make(network_via="agent")
+    assert clock.result(host.start(None, None).booted).warning == "connections may go on"
+    assert host.report().warning == "connections may go on"
+    clock.result(host.stop())
+    world.warning = "pc1 was not told"
+    both = "connections may go on; pc1 was not told"
+    assert clock.result(host.start(None, None).booted).warning == both
+    world.flows_warning = world.warning = ""
+    clock.result(host.stop())
+    assert clock.result(host.start(None, None).booted).warning == ""
 
 
 def test_the_pauses_of_a_quarantine(make: Make, world: World, clock: VirtualClock) -> None:

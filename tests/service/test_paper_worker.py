@@ -109,6 +109,40 @@ def test_told_its_default_route(make: Make, world: World, clock: VirtualClock) -
     assert machine.host.report().warning == ""
 
 
+def test_each_boot_is_without_the_flows_of_the_last(machine: Machine, world: World) -> None:
+    boot(machine)
+    world.journal.clear()
+    for _ in range(2):
+        machine.reset_button()
+        boot(machine)
+    resets = [name for name in world.journal if name in ("flows", "swap")]
+    assert resets == 2 * ["flows", "swap"]
+
+
+@pytest.mark.parametrize("begins", ["a boot", "a run"])
+def test_flows_of_a_guest_that_an_earlier_service_booted(
+    make: Make, world: World, clock: VirtualClock, begins: str
+) -> None:
+    """The disk that is armed was reset while it lived."""
+    machine = make(begin=False)
+    world.spontaneous = True
+    machine.host.open()
+    quiet(machine.host, State.CLEAN)
+    world.journal.clear()
+    world.flows_warning = "connections may go on"
+    if begins == "a boot":
+        world.spontaneous = False
+        boot(machine)
+    else:
+        world.before["off"] = lambda: setattr(world, "spontaneous", False)
+        report = clock.result(machine.host.start(None, None).booted)
+        assert report.warning == "connections may go on"
+        off, on = map(world.journal.index, ("off", "on"))
+        assert off < world.journal.index("flows") < on
+    assert world.journal.count("flows") == 1
+    assert machine.host.report().warning == "connections may go on"
+
+
 def test_retransmitted_and_duplicated(machine: Machine, world: World, clock: VirtualClock) -> None:
     """Within ECHO; what asks later is another boot, as far as that can be told."""
     scripts = set()
