@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.disk.store.zfs_lease import LOCKS
+from cuckoo_zfsiscsi.netboot import flows
 from tests.config.sample import EXAMPLE
 from tests.waiting import HANG
 
@@ -71,6 +72,14 @@ def test_order(unit: dict[str, str]) -> None:
     assert wanted <= set(unit["Wants"].split())
     assert wanted <= set(unit["After"].split())
     assert "rtslib-fb-targetctl.service" in unit["After"]
+
+
+def test_connections_of_a_run_can_be_deleted(unit: dict[str, str]) -> None:
+    assert "AF_NETLINK" in unit["RestrictAddressFamilies"].split()
+    names = unit["CapabilityBoundingSet"].lower().replace("cap_", "+").split()
+    room = ("setpriv", "--no-new-privs", f"--bounding-set=-all,{','.join(names)}")
+    done = run("unshare", "--net", *room, "conntrack", "-D", "-f", "ipv4", "-s", "10.99.0.11")
+    assert flows.NONE in done.stderr
 
 
 def test_life(unit: dict[str, str]) -> None:
