@@ -1,4 +1,4 @@
-"""The lab's network: a namespace of its own, so that no packet leaves it and all goes with it."""
+"""The lab's networks: namespaces of their own, so that no packet leaves and all goes with them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab.command import HANG, run
@@ -26,6 +27,8 @@ RA_PREFIX = IPv6Network("fd99::/64")
 FOLDER = Path("/run/netns")
 TIMEOUT = HANG
 """Seconds for one call of ip."""
+
+N = TypeVar("N", bound="Namespace")
 
 
 def host_address(number: int) -> IPv4Address:
@@ -48,21 +51,15 @@ def tap(number: int) -> str:
     return f"tap{number}"
 
 
-class Network:
-    """A network namespace with a bridge, one port per host, and an address per BMC.
-
-    Everything that runs in it belongs to the lab and is ended when it is removed.
+class Namespace:
+    """A network namespace. What runs in it is the lab's and is ended when it is removed.
 
     Args:
-        name: of the namespace; several labs live side by side under different names.
-        hosts: how many.
-        is_server: what runs in it is the storage server; else there is room for one beside it.
+        name: several labs live side by side under different names.
     """
 
-    def __init__(self, name: str = "", *, hosts: int = 1, is_server: bool = True) -> None:
-        self.name = name or f"zfsiscsi-lab-{os.getpid()}"
-        self.hosts = hosts
-        self.is_server = is_server
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     @property
     def prefix(self) -> list[str]:
@@ -80,7 +77,7 @@ class Network:
         """
         return run([*self.prefix, *argv], timeout=timeout)
 
-    def __enter__(self) -> Network:
+    def __enter__(self: N) -> N:
         try:
             self.up()
         except BaseException:
@@ -94,7 +91,7 @@ class Network:
         self.down()
 
     def up(self) -> None:
-        """Make it, in one call of ip.
+        """Make it.
 
         Raises:
             LabError: not root, or the name is taken.
@@ -102,29 +99,16 @@ class Network:
         if os.geteuid() != 0:
             raise LabError("the lab's network needs root", fix="sudo scripts/lab")
         run(["ip", "netns", "add", self.name], timeout=TIMEOUT)
-        commands = [
-            "link set lo up",
-            f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0",
-            *(f"addr add {address}" for address in self._addresses()),
-            f"link set {BRIDGE} up",
-            # A port that is always up: with every host off, the bridge would lose its carrier
-            "link add keep0 type veth peer name keep1",
-            f"link set keep0 master {BRIDGE} up",
-            "link set keep1 up",
-        ]
-        for number in range(1, self.hosts + 1):
-            commands += [
-                f"tuntap add {tap(number)} mode tap",
-                f"link set {tap(number)} master {BRIDGE} up",
-                f"addr add {bmc_address(number)}/32 dev lo",
-            ]
+        self.ip("link set lo up")
+
+    def ip(self, *commands: str) -> None:
+        """Have ip do something inside, all in one call of it.
+
+        Raises:
+            LabError: it can't.
+        """
         ip = ["ip", "-netns", self.name, "-batch", "-"]
         run(ip, stdin="\n".join(commands).encode() + b"\n", timeout=TIMEOUT)
-
-    def _addresses(self) -> list[str]:
-        if self.is_server:
-            return [f"{SERVER} dev {BRIDGE}", f"{SERVER6} dev {BRIDGE} nodad"]
-        return [f"{OBSERVER} dev {BRIDGE}"]
 
     def down(self) -> None:
         """End what runs in it, remove it. Works on a half-made one and on none.
@@ -154,6 +138,50 @@ class Network:
             check=False,
         )
         return [int(pid) for pid in done.stdout.split()]
+
+
+class Network(Namespace):
+    """The hosts' network: a bridge, one port per host, and an address per BMC.
+
+    Args:
+        name: of the namespace.
+        hosts: how many.
+        is_server: what runs in it is the storage server; else there is room for one beside it.
+    """
+
+    def __init__(self, name: str = "", *, hosts: int = 1, is_server: bool = True) -> None:
+        super().__init__(name or f"zfsiscsi-lab-{os.getpid()}")
+        self.hosts = hosts
+        self.is_server = is_server
+
+    def up(self) -> None:
+        """Make it.
+
+        Raises:
+            LabError: not root, or the name is taken.
+        """
+        super().up()
+        commands = [
+            f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0",
+            *(f"addr add {address}" for address in self._addresses()),
+            f"link set {BRIDGE} up",
+            # A port that is always up: with every host off, the bridge would lose its carrier
+            "link add keep0 type veth peer name keep1",
+            f"link set keep0 master {BRIDGE} up",
+            "link set keep1 up",
+        ]
+        for number in range(1, self.hosts + 1):
+            commands += [
+                f"tuntap add {tap(number)} mode tap",
+                f"link set {tap(number)} master {BRIDGE} up",
+                f"addr add {bmc_address(number)}/32 dev lo",
+            ]
+        self.ip(*commands)
+
+    def _addresses(self) -> list[str]:
+        if self.is_server:
+            return [f"{SERVER} dev {BRIDGE}", f"{SERVER6} dev {BRIDGE} nodad"]
+        return [f"{OBSERVER} dev {BRIDGE}"]
 
 
 def _named(pid: int) -> str:

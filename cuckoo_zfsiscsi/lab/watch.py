@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
-from cuckoo_zfsiscsi.lab.network import FOLDER, Network
+from cuckoo_zfsiscsi.lab.network import FOLDER, Namespace, Network
 from cuckoo_zfsiscsi.measure import watch as outside
 from cuckoo_zfsiscsi.readiness import Answer, agent
 
@@ -20,7 +20,7 @@ CLONE_NEWNET = 0x40000000  # sched.h
 T = TypeVar("T")
 
 
-def enter(network: Network) -> None:
+def enter(network: Namespace) -> None:
     """Move the calling thread, and it alone, into the network (setns(2); os.setns is 3.12's).
 
     Raises:
@@ -38,7 +38,7 @@ def enter(network: Network) -> None:
         os.close(namespace)
 
 
-def inside(network: Network, call: Callable[[], T]) -> T:
+def inside(network: Namespace, call: Callable[[], T]) -> T:
     """Call something in the network; return what it returned, raise what it raised."""
     result: list[T] = []
     failed: list[BaseException] = []
