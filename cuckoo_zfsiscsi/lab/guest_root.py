@@ -118,7 +118,7 @@ def _configure(root: Path) -> None:
     (root / "etc/hosts").write_text("127.0.0.1 localhost guest\n")
     (root / "etc/samba").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(FILES / "smb.conf", root / "etc/samba/smb.conf")
-    for name in ("init", "epm", "agent.py"):
+    for name in ("init", "epm", "agent.py", "udhcpc"):
         shutil.copyfile(FILES / name, root / "guest" / name)
         (root / "guest" / name).chmod(0o755)
 

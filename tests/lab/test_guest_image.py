@@ -99,6 +99,7 @@ def test_build_and_what_is_in_it(tmp_path: Path, said: list[str]) -> None:
     assert "busybox" in debugfs(root, "stat /usr/bin/awk")
     assert "rpc start on demand helpers" in debugfs(root, "cat /etc/samba/smb.conf")
     assert "127.0.0.1 localhost guest" in debugfs(root, "cat /etc/hosts")
+    assert "resolv.conf" in debugfs(root, "cat /guest/udhcpc")
 
 
 def debugfs(disk: str, command: str) -> str:
