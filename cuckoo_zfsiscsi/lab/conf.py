@@ -46,7 +46,10 @@ interface = {interface}
 address = {server}
 ra_prefix = {ra_prefix}
 dhcp = {dhcp}
+{way_out}
 """
+CLOSED = "gateway = off"
+"""There is none."""
 HOST = """\
 
 [{label}]
@@ -64,6 +67,7 @@ power_timeout = 120
 boot_timeout = {boot_timeout}
 reset = {reset}
 prewarm = {prewarm}
+network_via = {network_via}
 """
 
 
@@ -96,6 +100,8 @@ def render(
     password_file: Path,
     prewarm: bool,
     way: Way = DEFAULT,
+    way_out: str = CLOSED,
+    network_via: Literal["dhcp", "agent"] = "dhcp",
     more: Sequence[tuple[Host, str]] = (),
 ) -> str:
     """Return the text of one configuration.
@@ -111,6 +117,8 @@ def render(
         password_file: with the power devices' password.
         prewarm: the service boots the first host, clean, while it is idle.
         way: how the hosts come to their boot script.
+        way_out: lines that say what their systems are told of the way out.
+        network_via: how they are told.
         more: the hosts after the first, and lines that say how each is switched.
     """
     hosts = [(Host(prewarm), power), *more]
@@ -126,6 +134,7 @@ def render(
         storage=storage,
         interface=interface,
         dhcp=way.dhcp,
+        way_out=way_out,
     )
     for number, (host, keys) in enumerate(hosts, 1):
         text += HOST.format(
@@ -139,5 +148,6 @@ def render(
             boot_timeout=BOOT_TIMEOUT,
             reset=host.reset,
             prewarm="yes" if host.prewarm else "no",
+            network_via=network_via,
         )
     return text

@@ -42,6 +42,14 @@ def test_more_for_the_tests(tree: Tree) -> None:
     assert tree.called()[1:] == [f"{APT} for-test dhcpd", f"{PIP} .[test]"]
 
 
+def test_a_daemon_with_an_init_script_alone_does_not_start_by_itself(tree: Tree) -> None:
+    """At once it may not anyway (policy-rc.d); this is for the next boot."""
+    tree.pretend("update-rc.d", 'echo "update-rc.d $*" >>"$TREE/called"\n')
+    tree.env["ZFSISCSI_LAB_PACKAGES"] = "inetsim"
+    assert run(tree, "lab")[0] == 0
+    assert tree.called()[1:3] == [f"{APT} inetsim", "update-rc.d inetsim disable"]
+
+
 def test_it_says_how_it_goes_on(tree: Tree) -> None:
     """In a log: a line now and then."""
     tree.put("wait")
