@@ -26,7 +26,10 @@ from cuckoo_zfsiscsi.lab.appliance.server import ApplianceServer
 from cuckoo_zfsiscsi.lab.cape_standin import Machinery, load_plugin
 from cuckoo_zfsiscsi.lab.command import last_words
 from cuckoo_zfsiscsi.lab.rom import PlainRom
-from cuckoo_zfsiscsi.lab.server import LocalServer, Say, Server, make_client
+from cuckoo_zfsiscsi.lab.routes import outside
+from cuckoo_zfsiscsi.lab.routes.outside import Outside
+from cuckoo_zfsiscsi.lab.routes.route import Route
+from cuckoo_zfsiscsi.lab.server import LocalServer, Say, Server, command, make_client
 from cuckoo_zfsiscsi.lab.way import DEFAULT, Way
 from cuckoo_zfsiscsi.lab.wire import Wire
 
@@ -50,6 +53,7 @@ class Lab:
         image: guest disk to import.
         say: told what is being done.
         way: how the hosts come to their boot script.
+        route: of the first host's runs; None: there is nothing beyond the hosts' network.
         more: hosts after the first.
     """
 
@@ -63,6 +67,7 @@ class Lab:
         image: Path,
         say: Say,
         way: Way = DEFAULT,
+        route: Route | None = None,
         more: Sequence[conf.Host] = (),
     ) -> None:
         self.at = Path(tempfile.mkdtemp(prefix=PREFIX, dir=FOLDER))
@@ -74,6 +79,7 @@ class Lab:
         self.more = more
         hosts = 1 + len(more)
         self.network = net.Network(self.at.name, hosts=hosts, is_server=store == "file")
+        self.outside = Outside(self.network, self.at, route) if route else None
         _claim(self.at, os.getpid())
         try:
             self.machines = [
@@ -116,6 +122,9 @@ class Lab:
         self._say("network")
         self.network.up()
         self._wire.start()
+        if self.outside:
+            self._say(f"route {self.outside.route}")
+            self.outside.up()
         self._say("power device")
         for device in self.devices:
             device.start()
@@ -129,13 +138,22 @@ class Lab:
             power=first,
             prewarm=self.prewarm,
             way=self.way,
+            way_out=self.outside.keys if self.outside else conf.CLOSED,
+            network_via=self.network_via,
             more=list(zip(self.more, others, strict=True)),
         )
         self.server.up(self.image, render, self._password, self._say)
+        if self.outside:
+            self.outside.guard(command(self.at))
         self.client = make_client(self.at)  # with a token, if there is one by now
         self.plugin = load_plugin(self.conf, conf.CAPE_TIMEOUTS)
         self._undo.callback(self.plugin.shutdown)
         self.plugin.initialize()
+
+    @property
+    def network_via(self) -> Literal["dhcp", "agent"]:
+        """How the hosts' systems are told of the way out: with UEFI as what asks no DHCP."""
+        return "agent" if self.outside and self.firmware == "uefi" else "dhcp"
 
     def keep(self) -> None:
         """Let it live on when this process ends; remove() ends it then."""
@@ -161,6 +179,14 @@ class Lab:
         self._say(kept)
         return kept
 
+    def keep_capture(self) -> Path | None:
+        """Keep the capture of the host's port; say why not if that fails. None: there is none."""
+        try:
+            return self.outside.keep() if self.outside else None
+        except OSError as error:
+            self._say(f"the capture of the host's port could not be kept: {error}")
+            return None
+
     def down(self) -> None:
         """End and remove everything, also when only half of it was made. May be called again."""
         if not self.at.exists():
@@ -175,6 +201,8 @@ class Lab:
             for rom in self._roms:
                 rom.stop()
             self._wire.stop()
+            if self.outside:
+                self.outside.down()
         finally:
             remove(self.at)
 
@@ -208,7 +236,8 @@ def remove(at: Path) -> None:
     Raises:
         LabError: a process survives, or the directory can't be removed.
     """
-    net.Network(at.name).down()
+    for namespace in (net.Network(at.name), *outside.namespaces(at.name)):
+        namespace.down()
     # The store makes sealed images immutable
     subprocess.run(["chattr", "-R", "-f", "-i", str(at)], check=False, capture_output=True)
     try:

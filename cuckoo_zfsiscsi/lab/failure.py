@@ -16,7 +16,7 @@ KEEP = 5
 """Folders of failures that stay, the newest ones."""
 MOST = 8 << 20
 """Bytes of each file that are kept, its end; more than lab.wire writes into one."""
-FILES = ("zfsiscsi.conf", "*.log", "*/*.log", "*/*/*.log", "*/*/log", "wire.pcap*")
+FILES = ("zfsiscsi.conf", "*.log", "*/*.log", "*/*/*.log", "*/*/log", "*.pcap*")
 """What is kept of a lab's directory: hosts' and server's consoles and logs, and the packets."""
 
 

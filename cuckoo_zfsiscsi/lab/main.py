@@ -26,7 +26,16 @@ from cuckoo_zfsiscsi.lab.conf import LABEL
 from cuckoo_zfsiscsi.lab.machine import MachineError
 from cuckoo_zfsiscsi.lab.qemu import Firmware, Rom
 from cuckoo_zfsiscsi.lab.result import Result
-from cuckoo_zfsiscsi.lab.runs import reboot, run_once, stop, without_reset
+from cuckoo_zfsiscsi.lab.routes.outside import Outside
+from cuckoo_zfsiscsi.lab.routes.route import Route
+from cuckoo_zfsiscsi.lab.runs import (
+    call_home,
+    reboot,
+    reboot_in_run,
+    run_once,
+    stop,
+    without_reset,
+)
 from cuckoo_zfsiscsi.lab.show import Progress, print_result
 from cuckoo_zfsiscsi.lab.watch import Watch
 from cuckoo_zfsiscsi.lab.way import Dhcp, ResetOn, Way
@@ -49,6 +58,9 @@ def work(lab: Lab, result: Result, tell: Progress) -> None:
             run = run_once(lab, watch, number, down=down, stage=tell.stage)
             result.runs.append(run)
             tell.say(f"run {number}: {run.recovery_s:.1f} s; {run.detail}")
+            if lab.outside:
+                lab.outside.enable()
+                use_route(lab, lab.outside, watch, result, tell)
             malware.infect(lab.network, lab.address)
             tell.say(f"run {number}: infected: a marker file; 2 MiB of random data over sector 0")
             if number == result.wanted and result.reset_on == "boot":
@@ -61,12 +73,32 @@ def work(lab: Lab, result: Result, tell: Progress) -> None:
                 result.without_reset = without_reset(lab, watch, slowest)
                 seen = "it CAME UP" if result.without_reset.came_up else "it does not come up"
                 tell.say(f"without the reset: {seen}")
+            if lab.outside:
+                lab.outside.disable()
             down = stop(lab, watch)
             tell.say(f"run {number}: stopped, power proved off")
         tell.say("last look: start")
         result.after = run_once(lab, watch, result.wanted + 1, down=down, stage=tell.stage)
         tell.say(f"last look: {result.after.detail}")
+        if lab.outside:
+            result.total = lab.outside.seen()
         stop(lab, watch)
+
+
+def use_route(lab: Lab, outside: Outside, watch: Watch, result: Result, tell: Progress) -> None:
+    """Have the sample call its C2, in run 1 also after a reboot. Fill in the result.
+
+    Raises:
+        CuckooMachineError, ZfsIscsiError, MachineError: the path is broken somewhere.
+    """
+    run = result.runs[-1]
+    run.seen = call_home(lab, outside)
+    answered = run.seen.answered or "nobody"
+    tell.say(f"run {run.number}: route {outside.route}: {answered} answered the sample")
+    if run.number == 1 and result.reset_on == "start":
+        tell.say("run 1: the reset button: a reboot within the run")
+        again = result.reboot_in_run = reboot_in_run(lab, outside, watch, run.number)
+        tell.say(f"run 1: rebooted, {'the same' if again.same_disk else 'ANOTHER'} disk")
 
 
 def take_down(console: Console) -> None:
@@ -138,6 +170,14 @@ def main(
             "PXE, and http its HTTP boot."
         ),
     ] = "ipxe",
+    route: Annotated[
+        Route,
+        typer.Option(
+            help="Where a run's traffic may go, as CAPE's rooter lets it: internet, where the "
+            "sample's C2 answers; inetsim, where INetSim does; none and drop: nowhere. CAPE's own "
+            "rooter, if CAPE_ROOT is set."
+        ),
+    ] = "internet",
     mutual_chap: Annotated[
         bool, typer.Option("--mutual-chap", help="The iSCSI target proves itself to the host, too.")
     ] = False,
@@ -174,7 +214,7 @@ def main(
     for at in bring_up.leftovers():
         console.print(f"{at} is left from another lab; to remove it: scripts/lab --down")
     result, tell, lab = (
-        Result(firmware, store, power, prewarm, runs, reset_on=reset_on),
+        Result(firmware, store, power, prewarm, runs, reset_on=reset_on, route=route),
         Progress(console),
         None,
     )
@@ -191,6 +231,7 @@ def main(
             image=image,
             say=tell.say,
             way=Way(dhcp, rom, boot_file, mutual_chap, reset_on),
+            route=route,
         )
         lab.up()
         work(lab, result, tell)
@@ -201,6 +242,7 @@ def main(
         keep = False
     finally:
         try:
+            result.capture = lab.keep_capture() if lab else None
             if lab and not keep:
                 _take_down_in_peace(lab, result)
         finally:

@@ -10,7 +10,9 @@ from statistics import mean
 from typing import Any
 
 from cuckoo_zfsiscsi.lab.qemu import MEMORY
-from cuckoo_zfsiscsi.lab.runs import Run, WithoutReset
+from cuckoo_zfsiscsi.lab.routes.route import Route
+from cuckoo_zfsiscsi.lab.routes.traffic import ANSWERS, Seen
+from cuckoo_zfsiscsi.lab.runs import Reboot, Run, WithoutReset
 from cuckoo_zfsiscsi.lab.way import ResetOn
 
 
@@ -33,6 +35,14 @@ class Result:
     reboot: Run | None = None
     """With reset_on = boot, instead of `without_reset`: what a mere press of the reset button, in
     the middle of the last run, made of the infected host."""
+    route: Route | None = None
+    """Of the runs; None: there was nothing beyond the hosts' network."""
+    reboot_in_run: Reboot | None = None
+    """Of a run that is not infected yet, with reset_on = start."""
+    total: Seen | None = None
+    """What captures show of all runs together."""
+    capture: Path | None = None
+    """That of the host's port, as it was kept."""
 
     @property
     def faults(self) -> list[str]:
@@ -54,6 +64,31 @@ class Result:
             found.append("not shown what happens without the reset")
         elif self.without_reset.came_up:
             found.append("the infected host came up without the reset")
+        return found + self._of_route()
+
+    def _of_route(self) -> list[str]:
+        """Return what is not as it must be with the route."""
+        if self.route is None:
+            return []
+        found = []
+        wanted = ANSWERS.get(self.route, "")
+        calls = [(f"run {run.number}", run.seen) for run in self.runs]
+        if self.reboot_in_run and self.reboot_in_run.seen:
+            calls.append(("after the reboot within run 1", self.reboot_in_run.seen))
+        for when, seen in calls:
+            if seen is None:
+                found.append(f"{when}: not shown whom the sample reaches")
+            elif seen.answered != wanted:
+                what = f"{seen.answered or 'nobody'} answered the sample, not {wanted or 'nobody'}"
+                found.append(f"{when}, route {self.route}: {what}")
+        if self.total is None:
+            found.append("the captures were not looked at")
+        else:
+            found += [f"route {self.route}: {one}" for one in self.total.faults(self.route)]
+        if self.reset_on == "start" and self.reboot_in_run is None:
+            found.append("not shown what a reboot within a run does")
+        elif self.reboot_in_run and not self.reboot_in_run.same_disk:
+            found.append("after a reboot within the run the disk was another one")
         return found
 
     @property
@@ -76,6 +111,10 @@ class Result:
             "reset_on": self.reset_on,
             "reboot": asdict(self.reboot) if self.reboot else None,
             "without_reset": asdict(self.without_reset) if self.without_reset else None,
+            "route": self.route,
+            "reboot_in_run": asdict(self.reboot_in_run) if self.reboot_in_run else None,
+            "total": asdict(self.total) if self.total else None,
+            "capture": str(self.capture) if self.capture else None,
             "after": asdict(self.after) if self.after else None,
         }
 

@@ -15,7 +15,10 @@ from cuckoo_zfsiscsi.lab import malware
 from cuckoo_zfsiscsi.lab.bring_up import Lab
 from cuckoo_zfsiscsi.lab.command import HANG
 from cuckoo_zfsiscsi.lab.conf import LABEL, START_TIMEOUT
-from cuckoo_zfsiscsi.measure.watch import Watch
+from cuckoo_zfsiscsi.lab.routes.outside import FORBIDDEN, Outside
+from cuckoo_zfsiscsi.lab.routes.place import C2_NAME
+from cuckoo_zfsiscsi.lab.routes.traffic import ANSWERS, Seen
+from cuckoo_zfsiscsi.lab.watch import Watch
 
 POLL = 0.2
 """Seconds between two looks at the service's progress."""
@@ -25,6 +28,10 @@ NO_BOOT = ("Boot from SAN device 0x80 failed", "Could not boot", "does not boot,
 """What iPXE prints when the disk does not boot."""
 TRIES = 6
 """So many such lines are proof enough, in the time in which the clean disk booted."""
+PATIENCE = 90.0
+"""Seconds for which a sample tries to reach a C2 that is to answer; see malware.TIMEOUT."""
+DENIED = 10.0
+"""Seconds for which it tries where none is to answer."""
 MARGIN = 60.0
 """Seconds for which RPC is awaited in addition when iPXE did not say so."""
 
@@ -46,6 +53,21 @@ class Run:
     clean: bool = False
     detail: str = ""
     """What the look for infections found."""
+    seen: Seen | None = None
+    """What captures show of the sample's calls; None: it did not call."""
+
+
+@dataclass(slots=True)
+class Reboot:
+    """What was seen when the host was reset by its button within a run."""
+
+    same_disk: bool
+    generation: int
+    seconds: float
+    """From RPC silent to RPC up."""
+    seen: Seen | None
+    """What captures show of the sample's calls after it; None: nobody tells the guest of the way
+    out a second time, as with network_via = agent."""
 
 
 @dataclass(slots=True)
@@ -99,6 +121,46 @@ def stop(lab: Lab, watch: Watch) -> float:
     lab.plugin.stop(LABEL)
     with _telling(lab):
         return watch.down(Deadline(HANG))
+
+
+def call_home(lab: Lab, outside: Outside) -> Seen:
+    """Have the sample call its C2 while the run's route is enabled; return what captures show.
+
+    Raises:
+        LabError, DeadlineExceededError: it does not run, or a capture can't be read.
+    """
+    begun = outside.now()
+    patience = PATIENCE if outside.route in ANSWERS else DENIED
+    malware.call_home(
+        lab.network,
+        lab.address,
+        C2_NAME,
+        [str(one) for one in FORBIDDEN.values()],
+        patience=patience,
+    )
+    return outside.seen(begun)
+
+
+def reboot_in_run(lab: Lab, outside: Outside, watch: Watch, number: int) -> Reboot:
+    """Press the reset button while the run's route is enabled; look for the disk of before.
+
+    A sample that reboots the host, as bootkits do, is to find what it has left, and its C2.
+
+    Raises:
+        MachineError: the emulated host can't be reset.
+        LabError, DeadlineExceededError: it did not come up again.
+    """
+    malware.leave_keepsake(lab.network, lab.address, number)
+    before = int(lab.client.host(LABEL)["generation"])
+    lab.machine.reset()
+    with _telling(lab):
+        down = watch.down(Deadline(HANG))
+        up = watch.up(Deadline(PREWARM), after=down)
+        _await_agent(watch)
+    after = int(lab.client.host(LABEL)["generation"])
+    kept = malware.has_keepsake(lab.network, lab.address, number)
+    seen = call_home(lab, outside) if lab.network_via == "dhcp" else None
+    return Reboot(kept and before == after, after, up - down, seen)
 
 
 def reboot(lab: Lab, watch: Watch, number: int) -> Run:
@@ -199,6 +261,13 @@ def _await_prewarmed(lab: Lab, told: set[str], stage: Stage) -> None:
         if host["state"] == "booting":
             _tell(lab, 0.0, told, stage)
     _tell(lab, 0.0, told, stage)
+
+
+def _await_agent(watch: Watch) -> None:
+    """Wait until the guest's agent answers again: RPC does before it."""
+    deadline = Deadline(HANG)
+    while not watch.agent().ok:
+        deadline.sleep(POLL, "the guest's agent, after a reboot")
 
 
 def _looks(lab: Lab, what: str) -> Iterator[dict[str, Any]]:

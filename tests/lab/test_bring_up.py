@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from cuckoo_zfsiscsi.config import load
+from cuckoo_zfsiscsi.config.default_route import DefaultRoute
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import bring_up, conf, failure, guest_image, main, qemu, runs
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.bring_up import Lab, leftovers, remove
+from cuckoo_zfsiscsi.lab.routes import place as places
+from cuckoo_zfsiscsi.lab.routes.outside import GATEWAY, namespaces
+from cuckoo_zfsiscsi.lab.routes.route import Route
+from cuckoo_zfsiscsi.lab.server import Say
 from tests.processes import processes
 
 
@@ -22,10 +28,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def make(tmp_path: Path, firmware: qemu.Firmware = "bios", more: Sequence[conf.Host] = ()) -> Lab:
+def make(
+    tmp_path: Path,
+    firmware: qemu.Firmware = "bios",
+    more: Sequence[conf.Host] = (),
+    route: Route | None = None,
+    say: Say = lambda _: None,
+) -> Lab:
     image = tmp_path / "image.raw"
     image.write_bytes(os.urandom(4 << 20))
-    return Lab(firmware=firmware, prewarm=False, image=image, say=lambda _: None, more=more)
+    return Lab(firmware=firmware, prewarm=False, image=image, say=say, more=more, route=route)
 
 
 def test_up_and_down(folder: Path) -> None:
@@ -45,6 +57,40 @@ def test_up_and_down(folder: Path) -> None:
     assert not lab.at.exists()
     assert not (net.FOLDER / lab.network.name).exists()
     lab.down()
+
+
+def test_with_a_route(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies beyond is up, CAPE's server is guarded, and the hosts are told of the way out."""
+    said: list[str] = []
+    lab = make(folder, "uefi", route="inetsim", say=said.append)
+    beyond = namespaces(lab.at.name)
+    with lab:
+        assert "route inetsim" in said
+        assert all((net.FOLDER / one.name).exists() for one in beyond)
+        assert "through-netboot" in beyond[0].run(["nft", "list", "table", "inet", "zfsiscsi"])
+        config = load(lab.conf)
+        way_out = config.default_route(config.host(conf.LABEL))
+        assert way_out == DefaultRoute(GATEWAY.ip, (places.DNS,))
+        assert config.host(conf.LABEL).network_via == lab.network_via == "agent"
+        monkeypatch.setattr(guest_image, "default_cache", lambda: lab.conf)
+        assert lab.keep_capture() is None
+        assert "capture of the host's port could not be kept: [Errno 20]" in said[-1]
+    assert not any((net.FOLDER / one.name).exists() for one in beyond)
+    lab.at.mkdir()
+    for one in beyond:
+        one.up()
+    remove(lab.at)
+    assert not any((net.FOLDER / one.name).exists() for one in beyond)
+
+
+def test_without_a_route(folder: Path) -> None:
+    lab = make(folder)
+    with lab:
+        config = load(lab.conf)
+        assert config.default_route(config.host(conf.LABEL)) == DefaultRoute(None, ())
+        assert lab.keep_capture() is None
+        assert lab.network_via == "dhcp"
+        assert not any((net.FOLDER / one.name).exists() for one in namespaces(lab.at.name))
 
 
 def test_half_up(folder: Path) -> None:

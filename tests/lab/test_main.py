@@ -20,6 +20,7 @@ import pytest
 from cuckoo_zfsiscsi.lab import guest_image, main
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.bring_up import FOLDER, PREFIX, leftovers, remove
+from cuckoo_zfsiscsi.lab.routes.outside import namespaces
 from tests.waiting import HANG
 
 MAIN = [sys.executable, "-m", "cuckoo_zfsiscsi.lab.main"]
@@ -64,7 +65,8 @@ def owner_of(at: Path) -> int:
 
 
 def is_gone(at: Path) -> bool:
-    return not at.exists() and not (net.FOLDER / at.name).exists()
+    made = (net.Network(at.name), *namespaces(at.name))
+    return not at.exists() and not any((net.FOLDER / one.name).exists() for one in made)
 
 
 def run_main(file: Path, *options: str) -> tuple[str, dict[str, Any]]:
@@ -102,6 +104,21 @@ def check_result(said: str, result: dict[str, Any]) -> None:
     assert any("does not boot" in line for line in result["without_reset"]["console"])
     assert result["after"]["clean"] is True
     assert result["after"]["generation"] > run["generation"]
+    check_route(result, run)
+
+
+def check_route(result: dict[str, Any], run: dict[str, Any]) -> None:
+    """Check what the sample reached, and that no packet of the disk went to the gateway."""
+    answers = {"internet": ["c2"], "inetsim": ["inetsim"]}.get(result["route"], [])
+    assert [name for name in ("c2", "inetsim") if run["seen"][name]] == answers
+    assert result["reboot_in_run"]["same_disk"] is True
+    assert result["reboot_in_run"]["generation"] == run["generation"]
+    if (again := result["reboot_in_run"]["seen"]) is not None:
+        assert [name for name in ("c2", "inetsim") if again[name]] == answers
+    assert result["total"]["iscsi"] > 0
+    assert result["total"]["iscsi_to_gateway"] == 0
+    assert result["total"]["forbidden"] == []
+    assert bool(result["total"]["left"]) == (result["route"] == "internet")
 
 
 def check_measured(said: str, took_s: float) -> None:
@@ -114,13 +131,23 @@ def check_measured(said: str, took_s: float) -> None:
     assert ["FOG", "1.2", "646", "625", "611", "627.3"] in rows
 
 
+def check_what_it_says_to_verify(said: str) -> None:
+    iscsi, c2 = (line for line in said.splitlines() if line.startswith("  tcpdump -nr "))
+    status, packets = run_to_its_end(["sh", "-c", f"{iscsi} 2>/dev/null"])
+    assert (status, packets) == (0, "")
+    status, packets = run_to_its_end(["sh", "-c", f"{c2} 2>/dev/null"])
+    assert status == 0
+    assert "203.0.113.10.80 > 10.99.0.11." in packets
+
+
 @pytest.mark.lab
 @pytest.mark.timeout(TIMEOUT)
 def test_bios_and_kept(tmp_path: Path) -> None:
     """With --keep it stays up; what it says can be tried works; then it can be taken down."""
     said, result = run_main(tmp_path / "json", "--keep")
     check_result(said, result)
-    assert result["firmware"] == "bios"
+    assert (result["firmware"], result["route"]) == ("bios", "internet")
+    check_what_it_says_to_verify(said)
     lines = said.rstrip().split("\n")
     (start,) = (number for number, line in enumerate(lines) if line.startswith("The lab stays up"))
     at = Path(lines[start].split()[-2].rstrip("."))
@@ -162,6 +189,16 @@ def test_other_ways(power: str, more: list[str], tmp_path: Path) -> None:
     said, result = run_main(tmp_path / "json", "--power", power, *more)
     check_result(said, result)
     assert result["power"] == power
+
+
+@pytest.mark.matrix
+@pytest.mark.lab
+@pytest.mark.timeout(TIMEOUT)
+@pytest.mark.parametrize("route", ["inetsim", "none"])
+def test_other_routes(route: str, tmp_path: Path) -> None:
+    said, result = run_main(tmp_path / "json", "--route", route)
+    check_result(said, result)
+    assert result["route"] == route
 
 
 @pytest.mark.lab
@@ -237,6 +274,7 @@ def test_help_and_bad_options(
         ["--runs", "0"],
         ["--json", "/nowhere/x.json"],
         ["--dhcp", "windows"],
+        ["--route", "tor"],
         ["--dhcp", "isc", "--store", "zfs"],
         ["--rom", "plain", "--firmware", "uefi"],
         ["--rom", "http"],

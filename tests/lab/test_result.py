@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from cuckoo_zfsiscsi.lab.result import Result
-from cuckoo_zfsiscsi.lab.runs import Run, WithoutReset, failed_boots
+from cuckoo_zfsiscsi.lab.routes.route import Route
+from cuckoo_zfsiscsi.lab.routes.traffic import Seen
+from cuckoo_zfsiscsi.lab.runs import Reboot, Run, WithoutReset, failed_boots
 from cuckoo_zfsiscsi.lab.show import Progress, print_result
 
 STAGES = {"fence": 0.1, "swap": 0.2, "dhcp": 2.5, "rpc": 14.0, "agent": 16.0}
@@ -49,7 +51,7 @@ def test_pass(tmp_path: Path) -> None:
     assert " ZFS + iSCSI          45     42     45   44.0" in text
     assert "Boot from SAN device 0x80 failed: [Errno]" in text
     rows = [line.split() for line in text.split("\n") if line.strip()[:1].isdigit()]
-    assert rows[0] == ["1", "10.0", "12.0", "clean", "1", "0.30", "2.5", "-", "-", "14.0", "16.0"]
+    assert rows[0] == ["1", "10.0", "12.0", "clean", "-", "1", "0.30", "2.5", "-", "14.0", "16.0"]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,83 @@ def test_fail(change: dict[str, object], fault: str) -> None:
     text = printed(result)
     assert fault in text
     assert text.rstrip().endswith("FAIL")
+
+
+CALLS: dict[Route, tuple[Seen, str]] = {
+    "internet": (Seen(c2=True, left=("203.0.113.10",)), "yes"),
+    "inetsim": (Seen(inetsim=True), "inetsim"),
+    "none": (Seen(), "no"),
+    "drop": (Seen(), "no"),
+}
+"""What must be seen, and what the table says of it."""
+
+
+def routed(route: Route, capture: Path = Path("/c.pcap")) -> Result:
+    seen, _ = CALLS[route]
+    runs = [run(1, seen=seen), run(2, seen=seen)]
+    again = Reboot(same_disk=True, generation=1, seconds=20.0, seen=seen)
+    total = replace(seen, iscsi=7)
+    return replace(
+        passing(), runs=runs, route=route, reboot_in_run=again, total=total, capture=capture
+    )
+
+
+@pytest.mark.parametrize("route", CALLS)
+def test_a_route(route: Route, tmp_path: Path) -> None:
+    capture = tmp_path / "a port.pcap"
+    result = routed(route, capture)
+    assert result.faults == []
+    document = result.document()
+    assert (document["route"], document["capture"]) == (route, str(capture))
+    assert document["total"]["iscsi_to_gateway"] == 0
+    assert document["reboot_in_run"]["same_disk"] is True
+    text = printed(result)
+    assert "…" not in text
+    assert max(map(len, text.split("To verify")[0].splitlines())) <= 90
+    assert f"route {route}" in text
+    rows = [line.split() for line in text.split("\n") if line.strip()[:1].isdigit()]
+    assert rows[0][4] == CALLS[route][1]
+    assert "A reboot within run 1: the same disk after 20.0 s, generation 1." in text
+    assert "iSCSI to the gateway (0 of 7 packets)" in text
+    assert text.count(f"  tcpdump -nr '{capture}'") == 2
+
+
+@pytest.mark.parametrize(
+    ("route", "change", "fault"),
+    [
+        ("none", {"runs": [run(1), run(2)]}, "run 1: not shown whom the sample reaches"),
+        ("internet", {"runs": [run(1, seen=Seen())] * 2}, "nobody answered the sample, not C2"),
+        ("inetsim", {"runs": [run(1, seen=Seen(c2=True))] * 2}, "C2 answered the sample, not INet"),
+        ("none", {"runs": [run(1, seen=Seen(c2=True))] * 2}, "route none: C2 answered the sample,"),
+        ("none", {"total": Seen(left=("1.2.3.4",))}, "packets left for the internet, to 1.2.3.4"),
+        ("internet", {"total": Seen(forbidden=("a sibling",))}, "a sibling was reached"),
+        ("drop", {"total": Seen(iscsi_to_gateway=2)}, "2 iSCSI packets were sent to the gateway"),
+        ("none", {"total": None}, "the captures were not looked at"),
+        ("internet", {"reboot_in_run": None}, "not shown what a reboot within a run does"),
+        (
+            "none",
+            {"reboot_in_run": Reboot(False, 2, 20.0, None)},
+            "after a reboot within the run the disk was another one",
+        ),
+        (
+            "internet",
+            {"reboot_in_run": Reboot(True, 1, 20.0, Seen())},
+            "after the reboot within run 1, route internet: nobody answered",
+        ),
+    ],
+)
+def test_a_route_that_is_not_as_it_must_be(
+    route: Route, change: dict[str, object], fault: str
+) -> None:
+    result = replace(routed(route), **change)  # type: ignore[arg-type]
+    assert any(fault in one for one in result.faults), result.faults
+    assert printed(result).rstrip().endswith("FAIL")
+
+
+def test_a_route_and_resets_at_each_boot() -> None:
+    pressed = {"reset_on": "boot", "without_reset": None, "reboot": run(3), "after": run(4)}
+    result = replace(routed("none"), reboot_in_run=None, **pressed)  # type: ignore[arg-type]
+    assert result.faults == []
 
 
 def test_a_mere_reboot() -> None:
