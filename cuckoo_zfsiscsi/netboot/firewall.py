@@ -28,7 +28,7 @@ RESULT_PORT = 2042
 NFTABLES = Kind(
     None, lambda _nets: "", test=("nft", "--check", "--file"), install="apt install nftables"
 )
-TABLE = "inet zfsiscsi"
+TABLES = ("inet zfsiscsi", "bridge zfsiscsi")
 PUBLISHED = "0x04000000"
 """Bit of a connection's mark: it began towards an address of the server itself."""
 PRIVATE = (
@@ -107,6 +107,8 @@ def render(config: Config, server: Server) -> str:
         never=_never(config),
         private=PRIVATE,
         published=PUBLISHED,
+        bridged=f"{iptables.BRIDGED:#010x}",
+        not_bridged=f"{iptables.BRIDGED ^ 0xFFFFFFFF:#010x}",
     )
 
 
@@ -166,7 +168,7 @@ def remove(deadline: Deadline) -> None:
         NetbootError: not root, or nft or iptables refuses.
     """
     _check_root()
-    text = f"table {TABLE}\ndelete table {TABLE}\n"
+    text = "".join(f"table {table}\ndelete table {table}\n" for table in TABLES)
     check(("nft", "--file", "-"), deadline, install=NFTABLES.install, stdin=text)
     iptables.remove(deadline)
 

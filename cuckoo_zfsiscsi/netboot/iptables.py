@@ -2,7 +2,8 @@
 
 For a run without a route the rooter appends a rule to OUTPUT that drops what this server sends to
 the host, its disk's traffic too: that is let out before. And what the rooter accepts in FORWARD
-means nothing unless all else is dropped.
+means nothing unless all else is dropped. With br_netfilter FORWARD sees what goes from port to
+port of a bridge, too: that is let through, as it is none of the rooter's business.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ CHAIN = "zfsiscsi"
 INSTALL = "apt install iptables"
 LIST = ("iptables", "-w", "-S")
 RESTORE = ("iptables-restore", "-w", "--noflush")
+BRIDGED = 0x08000000
+"""Bit of a frame's mark: it goes from port to port of a bridge."""
 _JUMP = f"OUTPUT -j {CHAIN}"
+_ACCEPT_BRIDGED = f"-m mark --mark {BRIDGED:#x}/{BRIDGED:#x} -j ACCEPT"
 
 
 def apply(interfaces: Sequence[str], *, is_gateway: bool, deadline: Deadline) -> None:
@@ -62,18 +66,24 @@ def write(present: str, interfaces: Sequence[str], *, is_gateway: bool) -> str:
         lines.append(f"-A {CHAIN} -o {interface} -m conntrack --ctstate UNTRACKED -j ACCEPT")
         # What the server begins itself: leases, files by TFTP, and asking RPC, agent and ping
         lines.append(f"-A {CHAIN} -o {interface} -m conntrack --ctdir ORIGINAL -j ACCEPT")
-    return _table(*lines, *_jumps(present), f"-I {_JUMP}")
+    lines += [*_ours(present), f"-I {_JUMP}"]
+    lines += [f"-I FORWARD -i {one} -o {one} {_ACCEPT_BRIDGED}" for one in interfaces]
+    return _table(*lines)
 
 
 def erase(present: str) -> str:
     """Return what iptables-restore(8) is given to take the rules away; "" if none is there."""
     if f"-N {CHAIN}" not in present.splitlines():
         return ""
-    return _table(*_jumps(present), f"-F {CHAIN}", f"-X {CHAIN}")
+    return _table(*_ours(present), f"-F {CHAIN}", f"-X {CHAIN}")
 
 
-def _jumps(present: str) -> list[str]:
-    return [f"-D {_JUMP}" for line in present.splitlines() if line == f"-A {_JUMP}"]
+def _ours(present: str) -> list[str]:
+    return [
+        line.replace("-A", "-D", 1)
+        for line in present.splitlines()
+        if line == f"-A {_JUMP}" or line.endswith(f" {_ACCEPT_BRIDGED}")
+    ]
 
 
 def _table(*lines: str) -> str:

@@ -77,12 +77,20 @@ WIRES = {
 }
 """By end: the server's interface and address, the end's, and its gateway."""
 BEHIND = (PUBLIC, PRIVATE, ALLOWED, RESOLVER)
+MACHINE, SIBLING = "10.99.0.5", "10.99.0.13"
+BESIDE = {"m": MACHINE, "3": SIBLING}
+"""By end: beside pc1, where its network is a bridge of the server."""
 
 
 class Routed:
-    """The namespaces. `s` is the server, the other ends are those of WIRES."""
+    """The namespaces. `s` is the server, the other ends are those of WIRES.
 
-    def __init__(self) -> None:
+    Args:
+        bridged: pc1's network is a bridge of the server, with the ends of BESIDE on it.
+    """
+
+    def __init__(self, *, bridged: bool = False) -> None:
+        self._beside = BESIDE if bridged else {}
         self._name = f"zr{os.getpid()}"
         self._ends = contextlib.ExitStack()
         self.server = self.namespace("s")
@@ -99,8 +107,12 @@ class Routed:
                 command.split(), check=True, capture_output=True, text=True, timeout=HANG
             ).stdout
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return ("s", *WIRES, *self._beside)
+
     def up(self) -> None:
-        for end in ("s", *WIRES):
+        for end in self._names:
             subprocess.run(["ip", "netns", "add", f"{self._name}{end}"], check=True)
             self.run(end, "ip link set lo up")
         for end, (interface, own, others, gateway) in WIRES.items():
@@ -113,12 +125,14 @@ class Routed:
             self.run(end, "ip link set eth0 up")
             if gateway:
                 self.run(end, f"ip route add default via {gateway}")
+        if self._beside:
+            self._bridge()
         for address in BEHIND:
             self.run("w", f"ip addr add {address}/32 dev lo")
         self.run("s", "ip route add default via 203.0.113.9")
         with inside(self.server):
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        for end in ("s", *WIRES):
+        for end in self._names:
             for port in (22, 53, 80, 8000):
                 self.listen(end, port)
         for port in (2042, 3260, 8470, 8471, 9040):
@@ -127,13 +141,33 @@ class Routed:
             self._answer(end, address, port)
         self._thread.start()
 
+    def _bridge(self) -> None:
+        """Put a bridge in the place of the card, and plug the card into it."""
+        _, own, *_ = WIRES["1"]
+        ports = {"1": "port1", **{end: f"port{end}" for end in self._beside}}
+        for command in (
+            f"link set {LAB} down",
+            f"addr flush dev {LAB}",
+            f"link set {LAB} name {ports['1']}",
+            f"link add {LAB} type bridge",
+            f"addr add {own} dev {LAB}",
+            f"link set {LAB} up",
+            *(f"link add {ports[end]} type veth peer name eth0 netns {self._name}{end}"
+              for end in self._beside),
+            *(f"link set {port} master {LAB} up" for port in ports.values()),
+        ):  # fmt: skip
+            self.run("s", f"ip {command}")
+        for end, address in self._beside.items():
+            self.run(end, f"ip addr add {address}/24 dev eth0")
+            self.run(end, "ip link set eth0 up")
+
     def down(self) -> None:
         self._over.set()
         if self._thread.ident:
             self._thread.join()
         self._sockets.close()
         self._ends.close()
-        for end in ("s", *WIRES):
+        for end in self._names:
             subprocess.run(["ip", "netns", "del", f"{self._name}{end}"], check=False)
 
     def listen(self, end: str, port: int) -> None:
@@ -189,7 +223,7 @@ class Routed:
         """Return who answers a TCP connection; "" if nobody does in time."""
         with inside(self.namespace(end)), socket.socket() as guest:
             guest.settimeout(seconds)
-            guest.bind((source or WIRES[end][2][0].partition("/")[0] if end != "s" else "", 0))
+            guest.bind((source or _address(end), 0))
             with contextlib.suppress(OSError):
                 guest.connect((address, port))
                 return guest.recv(100).decode()
@@ -207,9 +241,16 @@ class Routed:
         return ""
 
 
+def _address(end: str) -> str:
+    """Return what an end connects from; "" for any."""
+    if end in WIRES:
+        return WIRES[end][2][0].partition("/")[0]
+    return BESIDE.get(end, "")
+
+
 @contextmanager
-def make_routed() -> Iterator[Routed]:
-    net = Routed()
+def make_routed(*, bridged: bool = False) -> Iterator[Routed]:
+    net = Routed(bridged=bridged)
     try:
         net.up()
         yield net

@@ -377,6 +377,7 @@ def test_remove(net: Routed, rooter: Rooter, config: Config) -> None:
         for _ in range(2):  # the second time there is nothing
             remove(Deadline(HANG))
     assert "zfsiscsi" not in net.run("s", "nft list ruleset")
+    assert "--mark" not in net.run("s", "iptables -S FORWARD")
     assert net.connect(r.SERVER, 22) == ""  # the rooter's
     rooter("drop_disable", r.PC1, "2042")
     assert net.connect(r.SERVER, 22, seconds=LONG)
