@@ -51,13 +51,13 @@ ELSEWHERE = (
 """Storage is on another machine, plugged into the bridge of CAPE's server."""
 
 
-@pytest.fixture(scope="module", params=["br_netfilter", "no br_netfilter"])
+@pytest.fixture(scope="module", params=["no br_netfilter", "br_netfilter"][: 1 + FILTERED.exists()])
 def net(request: pytest.FixtureRequest) -> Iterator[Routed]:
-    if not FILTERED.exists():
-        pytest.skip("br_netfilter is not loaded: modprobe br_netfilter")
+    """With br_netfilter where this kernel has it: to load it would change all its bridges."""
     with r.make_routed(bridged=True) as made:
-        with inside(made.server):
-            FILTERED.write_text("1" if request.param == "br_netfilter" else "0")
+        if FILTERED.exists():
+            with inside(made.server):
+                FILTERED.write_text("1" if request.param == "br_netfilter" else "0")
         for port in (2042, 3260, 8471):
             made.listen("m", port)
         # An offer of another way, which is the switch's to judge
