@@ -12,7 +12,6 @@ import requests
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab.command import HANG
-from cuckoo_zfsiscsi.lab.network import Network
 from cuckoo_zfsiscsi.lab.real_cape import WEB_PORT, RealCape
 from cuckoo_zfsiscsi.lab.watch import inside
 
@@ -33,12 +32,11 @@ class CapeClient:
 
     Args:
         cape: that runs.
-        network: in which it runs.
     """
 
-    def __init__(self, cape: RealCape, network: Network) -> None:
+    def __init__(self, cape: RealCape) -> None:
         self._cape = cape
-        self._network = network
+        self._network = cape.server.namespace
 
     @property
     def ways(self) -> dict[str, Submit]:

@@ -10,7 +10,9 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import cuckoo_zfsiscsi
@@ -20,19 +22,20 @@ from cuckoo_zfsiscsi.errors import LabError
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.command import HANG, last_words, run
 from cuckoo_zfsiscsi.lab.logged import Logged
-from cuckoo_zfsiscsi.lab.network import Network
+from cuckoo_zfsiscsi.lab.network import Namespace, Network
 
 WEB_PORT = 8080
 """On the lab's loopback interface."""
 START = 600.0
 """Seconds within which a part of CAPE must be up."""
-LEFT_OUT = (".git", "db", "docs", "log", "storage")
+LEFT_OUT = (".git", ".venv", "db", "docs", "log", "storage")
 CONF = {
     "cuckoo": """\
 [cuckoo]
 freespace = 0
 freespace_processing = 0
 tmppath = {at}/tmp
+rooter = {rooter}
 [resultserver]
 ip = {server}
 [database]
@@ -86,6 +89,24 @@ enabled = yes
 """What CAPE reads last, from $CAPE_CD: what depends on where it runs, not on us."""
 
 
+@dataclass(frozen=True)
+class CapeServer:
+    """Where CAPE runs."""
+
+    namespace: Namespace
+    address: IPv4Address
+    """Of its result server."""
+    rooter: Path = Path("/tmp/cuckoo-rooter")  # noqa: S108
+    """Socket of its rooter; CAPE's own choice where it has no route that needs one."""
+    routing: str = ""
+    """Its routing.conf, if another than CONF's."""
+
+
+def beside(network: Network) -> CapeServer:
+    """Return the storage server, in the hosts' network, where there is no way out."""
+    return CapeServer(network, net.SERVER.ip)
+
+
 class RealCape:
     """One CAPE: its scheduler, its processing and its web server with REST.
 
@@ -93,12 +114,12 @@ class RealCape:
         root: a checkout of CAPE.
         python: an interpreter that has CAPE's packages.
         at: an empty directory to use.
-        network: in which it runs.
+        server: where it runs.
         database: SQLAlchemy's URL; an SQLite file in the directory when empty.
     """
 
     def __init__(
-        self, root: Path, python: Path, at: Path, network: Network, *, database: str = ""
+        self, root: Path, python: Path, at: Path, server: CapeServer, *, database: str = ""
     ) -> None:
         self.tree = at / "CAPEv2"
         self.database = database or f"sqlite:///{at}/cape.db"
@@ -106,7 +127,7 @@ class RealCape:
         self._root = root
         self.python = python
         self._at = at
-        self._network = network
+        self.server = server
         self.conf = at / "conf"
         self._daemons: dict[str, Daemon] = {}
 
@@ -127,8 +148,12 @@ class RealCape:
             return [name for name in names if Path(folder) == self._root and name in LEFT_OUT]
 
         shutil.copytree(self._root, self.tree, ignore=leave_out, symlinks=True)
-        for name, text in CONF.items():
-            text = text.format(at=self._at, server=net.SERVER.ip, database=self.database)
+        server = self.server
+        texts = {**CONF, **({"routing": server.routing} if server.routing else {})}
+        for name, text in texts.items():
+            text = text.format(
+                at=self._at, server=server.address, rooter=server.rooter, database=self.database
+            )
             (self.conf / f"{name}.conf").write_text(text)
 
     def run(self, *words: str, timeout: float = START, cwd: str = "") -> str:
@@ -137,7 +162,7 @@ class RealCape:
         Raises:
             LabError: it failed.
         """
-        argv = [*self._network.prefix, str(self.python), *words]
+        argv = [*self.server.namespace.prefix, str(self.python), *words]
         return run(argv, timeout=timeout, cwd=self.tree / cwd, env=self._environment)
 
     def start(self) -> None:
@@ -191,7 +216,14 @@ class RealCape:
     def _start(self, name: str, *words: str, cwd: str = "", says: str = "") -> None:
         log = self._at / f"{name}.log"
         before = log.stat().st_size if log.exists() else 0
-        argv = ["env", "-C", str(self.tree / cwd), *self._network.prefix, str(self.python), *words]
+        argv = [
+            "env",
+            "-C",
+            str(self.tree / cwd),
+            *self.server.namespace.prefix,
+            str(self.python),
+            *words,
+        ]
         daemon = Logged(
             argv,
             log,

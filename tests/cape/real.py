@@ -16,7 +16,9 @@ from cuckoo_zfsiscsi.lab import cape_sample, conf, guest_image
 from cuckoo_zfsiscsi.lab.bring_up import Lab
 from cuckoo_zfsiscsi.lab.cape_client import CapeClient
 from cuckoo_zfsiscsi.lab.network import FOLDER
-from cuckoo_zfsiscsi.lab.real_cape import RealCape, default_python
+from cuckoo_zfsiscsi.lab.real_cape import CapeServer, RealCape, beside, default_python
+from cuckoo_zfsiscsi.lab.routes.outside import GATEWAY
+from cuckoo_zfsiscsi.lab.routes.route import Route
 from tests.netboot.network import inside
 from tests.waiting import wait
 
@@ -34,14 +36,14 @@ class Rig:
         self.cape = cape
         self.told = heard.told
         self.callers = heard.callers
-        self.client = CapeClient(cape, lab.network)
+        self.client = CapeClient(cape)
         self.kept = guest_image.default_cache() / "last-cape"
         """Folder for what is looked at when all is over."""
 
     def cli(self, *words: str) -> int:
-        """Run it where CAPE is: in the lab's network."""
+        """Run it where CAPE is."""
         argv = ["--cape-root", str(self.cape.tree), "--cape-conf", str(self.cape.conf)]
-        with inside(FOLDER / self.lab.network.name):
+        with inside(FOLDER / self.cape.server.namespace.name):
             return run(["--conf", str(self.lab.conf), "cape", words[0], *argv, *words[1:]])
 
     def sample(self, name: str, seconds: float = 1.0) -> Path:
@@ -57,7 +59,12 @@ class Rig:
 
 @contextmanager
 def up(
-    *, prewarm: bool, more: Sequence[conf.Host] = (), at_once: int = 1, database: str = ""
+    *,
+    prewarm: bool,
+    more: Sequence[conf.Host] = (),
+    at_once: int = 1,
+    database: str = "",
+    routing: str = "",
 ) -> Iterator[Rig]:
     """Bring all of it up; the logs are kept.
 
@@ -66,12 +73,19 @@ def up(
         more: hosts after the first.
         at_once: analyses: two boots at once take long on two processors.
         database: CAPE's, SQLAlchemy's URL; an SQLite file when empty.
+        routing: CAPE's routing.conf, if it has routes: then it is on a server of its own.
     """
     root = Path(os.environ.get("CAPE_ROOT") or pytest.fail("set CAPE_ROOT to a checkout of CAPE"))
     python = Path(os.environ.get("CAPE_PYTHON") or default_python(root))
     image = guest_image.build(guest_image.default_cache(), progress=print, cape=root)
-    with Lab(firmware="bios", prewarm=prewarm, image=image, say=print, more=more) as lab:
-        cape = RealCape(root, python, lab.at / "cape", lab.network, database=database)
+    route: Route | None = "inetsim" if routing else None
+    with Lab(
+        firmware="bios", prewarm=prewarm, image=image, say=print, route=route, more=more
+    ) as lab:
+        server = beside(lab.network)
+        if lab.outside:
+            server = CapeServer(lab.outside.cape, GATEWAY.ip, lab.at / "rooter.sock", routing)
+        cape = RealCape(root, python, lab.at / "cape", server, database=database)
         cape.prepare()
         with cape_sample.c2(lab.network) as heard:
             rig = Rig(lab, cape, heard)

@@ -17,7 +17,7 @@ from cuckoo_zfsiscsi.lab import cape_client, cape_sample
 from cuckoo_zfsiscsi.lab import network as net
 from cuckoo_zfsiscsi.lab.cape_client import CapeClient
 from cuckoo_zfsiscsi.lab.network import Network
-from cuckoo_zfsiscsi.lab.real_cape import RealCape, default_python
+from cuckoo_zfsiscsi.lab.real_cape import RealCape, beside, default_python
 from cuckoo_zfsiscsi.lab.watch import inside
 from tests.lab import fake_cape
 from tests.waiting import HANG
@@ -28,7 +28,7 @@ PYTHON = Path(sys.executable)
 @pytest.fixture
 def cape(tmp_path: Path, network: Network) -> Iterator[RealCape]:
     root = fake_cape.make(tmp_path / "root")
-    made = RealCape(root, PYTHON, tmp_path / "cape", network)
+    made = RealCape(root, PYTHON, tmp_path / "cape", beside(network))
     made.prepare()
     yield made
     made.stop()
@@ -38,7 +38,7 @@ def cape(tmp_path: Path, network: Network) -> Iterator[RealCape]:
 def client(cape: RealCape, network: Network, monkeypatch: pytest.MonkeyPatch) -> CapeClient:
     monkeypatch.setattr(cape_client, "PAUSE", 0.05)
     cape.start()
-    return CapeClient(cape, network)
+    return CapeClient(cape)
 
 
 def test_the_checkout_is_copied_and_not_changed(cape: RealCape, tmp_path: Path) -> None:
@@ -53,10 +53,10 @@ def test_the_checkout_is_copied_and_not_changed(cape: RealCape, tmp_path: Path) 
 
 def test_what_is_no_cape(tmp_path: Path, network: Network) -> None:
     with pytest.raises(LabError, match="is no checkout of CAPE"):
-        RealCape(tmp_path, PYTHON, tmp_path / "cape", network).prepare()
+        RealCape(tmp_path, PYTHON, tmp_path / "cape", beside(network)).prepare()
     root = fake_cape.make(tmp_path / "root")
     with pytest.raises(LabError, match=r"is not there .*CAPE_PYTHON"):
-        RealCape(root, tmp_path / "python", tmp_path / "cape", network).prepare()
+        RealCape(root, tmp_path / "python", tmp_path / "cape", beside(network)).prepare()
 
 
 def test_python_of_a_checkout(tmp_path: Path) -> None:

@@ -89,18 +89,18 @@ class Outside:
             str(places.INETSIM.ip),
             [_server(*one) for one in FORBIDDEN.items()],
         )
-        self._cape, *others = namespaces(network.name)
+        self.cape, *others = namespaces(network.name)
         self._internet, self._inetsim, self._sibling = (
             Place(other.name, at / name) for other, name in zip(others, NAMES[1:], strict=True)
         )
         root = Path(os.environ.get("CAPE_ROOT", ""))
         python = Path(os.environ.get("CAPE_PYTHON") or default_python(root))
-        self._rooter: Rooter = Iptables(self._cape)
+        self._rooter: Rooter = Iptables(self.cape)
         if "CAPE_ROOT" in os.environ:
-            self._rooter = RealRooter(root, python, at, self._cape)
+            self._rooter = RealRooter(root, python, at, self.cape)
         everything = f"not ({BULK}) or ether host {GATEWAY_MAC}"
         self._port = Recording(network, net.tap(1), at / "port.pcap", everything)
-        self._line = Recording(self._cape, ROUTING.internet, at / "internet.pcap", "ip or ip6")
+        self._line = Recording(self.cape, ROUTING.internet, at / "internet.pcap", "ip or ip6")
 
     @property
     def keys(self) -> str:
@@ -114,15 +114,15 @@ class Outside:
         Raises:
             LabError, DeadlineExceededError: a part does not work.
         """
-        self._cape.up()
+        self.cape.up()
         self._make_gateway()
         self._make_internet()
         for server in (self._sought.c2, *self._sought.forbidden):
             at_sibling = server.address == str(places.SIBLING.ip)
             (self._sibling if at_sibling else self._internet).serve_page(server)
         if self.route == "inetsim":
-            self._inetsim.up(self._cape, ROUTING.inetsim, places.INETSIM)
-            self._cape.ip(f"addr add {places.INETSIM_LINE} dev {ROUTING.inetsim}")
+            self._inetsim.up(self.cape, ROUTING.inetsim, places.INETSIM)
+            self.cape.ip(f"addr add {places.INETSIM_LINE} dev {ROUTING.inetsim}")
             gateway = places.INETSIM_LINE.ip
             self._inetsim.namespace.ip(f"route add default via {gateway}")
             self._inetsim.serve_simulation(places.INETSIM.ip)
@@ -133,14 +133,14 @@ class Outside:
         self._port.start()
 
     def _make_gateway(self) -> None:
-        link(self._network, PORT, self._cape, ROUTING.hosts)
+        link(self._network, PORT, self.cape, ROUTING.hosts)
         self._network.ip(f"link set {PORT} master {net.BRIDGE}")
-        self._cape.ip(
+        self.cape.ip(
             f"link set {ROUTING.hosts} address {GATEWAY_MAC}",
             f"addr add {GATEWAY} dev {ROUTING.hosts}",
         )
         # CAPE's rooter means to, but gives sysctl a wrong option
-        self._cape.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
+        self.cape.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
         self._sibling.up(self._network, SIBLING_PORT, places.SIBLING)
         self._network.ip(f"link set {SIBLING_PORT} master {net.BRIDGE}")
         # As docs/switch.rst wants it: no host reaches another one
@@ -149,8 +149,8 @@ class Outside:
 
     def _make_internet(self) -> None:
         own = [IPv4Interface((one, 24)) for one in (places.BORDER, places.C2, places.DNS)]
-        self._internet.up(self._cape, ROUTING.internet, *own, IPv4Interface((places.PRIVATE, 32)))
-        self._cape.ip(
+        self._internet.up(self.cape, ROUTING.internet, *own, IPv4Interface((places.PRIVATE, 32)))
+        self.cape.ip(
             f"link set {ROUTING.internet} address {LINE_MAC}",
             f"addr add {places.INTERNET} dev {ROUTING.internet}",
             f"route add default via {places.BORDER}",
@@ -166,7 +166,7 @@ class Outside:
         Raises:
             LabError: it can't be loaded.
         """
-        self._cape.run([*zfsiscsi, "netboot", "firewall", "--apply"])
+        self.cape.run([*zfsiscsi, "netboot", "firewall", "--apply"])
 
     def enable(self) -> None:
         """Enable the route, as CAPE does when the host has started.
@@ -233,7 +233,7 @@ class Outside:
         self._rooter.stop()
         for place in (self._internet, self._inetsim, self._sibling):
             place.down()
-        self._cape.down()
+        self.cape.down()
 
 
 def _server(what: str, address: IPv4Address) -> Server:
