@@ -29,6 +29,7 @@ from cuckoo_zfsiscsi.service.attempts import Attempts
 from cuckoo_zfsiscsi.service.cape_view import CapeView, cape_view
 from cuckoo_zfsiscsi.service.events import Event, Kind
 from cuckoo_zfsiscsi.service.history import PastRun
+from cuckoo_zfsiscsi.service.networks import add_networks
 from cuckoo_zfsiscsi.service.problem import of_body, of_error, of_http, problem
 from cuckoo_zfsiscsi.service.report import BootReport, HostReport
 
@@ -164,6 +165,7 @@ def make_api(
         return await go_on(request)
 
     plugin.add_plugin(api, wheels)
+    add_networks(api, fleet)
 
     @api.get("/v1/hosts")
     async def list_hosts() -> list[HostReport]:

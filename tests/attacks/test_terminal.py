@@ -55,6 +55,7 @@ ANSWERS: dict[str, object] = {
     "boots": [asdict(HOST.last_boot), {**asdict(HOST.last_boot), "ready": False}],  # type: ignore[arg-type]
     "host": {**asdict(HOST), "state": "maintenance"},
     "start": {**asdict(HOST.last_boot)},  # type: ignore[arg-type]
+    "networks": [{"network": EVIL, "state": "isolated", "why": LONG, "hosts": [EVIL]}],
     "power": {"host": EVIL, "power": "on", "peer": LONG, "proof": EVIL, "seconds": 1.0},
 }
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -67,6 +68,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "runs": ("runs",),
     "boots": ("boots", "pc1"),
     "history": ("history",),
+    "networks": ("netboot", "isolation", "--show"),
     "edit": ("image", "edit", "pc1", "win10"),
     "power": ("power", "pc1", "status"),
     "test": ("power", "pc1", "test"),

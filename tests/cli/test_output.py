@@ -31,6 +31,14 @@ def test_nothing_else_prints() -> None:
     assert not wrong
 
 
+def test_no_command_writes_markup() -> None:
+    """It would be shown as it is."""
+    for path in Path(str(cli.__file__)).parent.glob("*.py"):
+        texts = [node.value for node in ast.walk(ast.parse(path.read_text()))
+                 if isinstance(node, ast.Constant) and isinstance(node.value, str)]  # fmt: skip
+        assert not [text for text in texts if "[/]" in text], path
+
+
 def test_text_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     console = SafeConsole()
     table = Table("[/h]\x1b", title="[/t]\x1b")
