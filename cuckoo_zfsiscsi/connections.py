@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import for_child
 
 TIMEOUT = 5.0
 """Seconds for ss (iproute2)."""
@@ -43,7 +44,9 @@ def established(port: int, *, own: str = "", peer: str = "") -> Iterator[Connect
     wanted += f" and dst {peer}" if peer else ""
     argv = ["ss", "-HtinO", "state", "established", wanted]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run(
+            argv, env=for_child(), capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
     except subprocess.TimeoutExpired:
         raise TimeoutError(errno.ETIMEDOUT, f"ss does not answer within {TIMEOUT:.0f} s") from None
     if done.returncode:
@@ -68,4 +71,5 @@ def cut(which: str, deadline: Deadline) -> None:
     """
     argv = ["ss", "-K", "-H", "-n", "-t", which]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(argv, check=False, capture_output=True, timeout=deadline.remaining)
+        timeout = deadline.remaining
+        subprocess.run(argv, env=for_child(), check=False, capture_output=True, timeout=timeout)

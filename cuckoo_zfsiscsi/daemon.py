@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import for_child
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 
 MARK = "ZFSISCSI_DAEMON"
@@ -33,7 +34,7 @@ class Daemon:
         argv: program and arguments: no secrets. It must stay in the foreground.
         name: of the program in messages, if argv begins with another that becomes it.
         pid_file: its identity: one process at a time per path, also across our own restarts.
-        env: added to our environment.
+        env: added to the environment that is made for it (environment.for_child).
         on_line: called in a thread of ours with each line that it prints; by default logged.
         error: class of the errors raised.
         install: how to install the program, for the message when it is missing.
@@ -57,7 +58,7 @@ class Daemon:
         self.name = name or Path(argv[0]).name
         self._argv = list(argv)
         self._pid_file = pid_file
-        self._env = {**os.environ, **(env or {}), MARK: str(pid_file)}
+        self._env = {**(env or {}), MARK: str(pid_file)}
         self._on_line = on_line or (lambda line: log.info("%s: %s", self.name, line))
         self._error = error
         self._install = install
@@ -97,7 +98,7 @@ class Daemon:
         try:
             process = subprocess.Popen(
                 self._argv,
-                env=self._env,
+                env=for_child(self._env),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

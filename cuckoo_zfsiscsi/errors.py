@@ -19,6 +19,11 @@ class ZfsIscsiError(Exception):
         self.what = what
         self.fix = fix
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is wrong, line by line. Almost always one: whatever else is in it is no new line."""
+        return (self.what,)
+
     def __str__(self) -> str:
         return f"{self.what} (fix: {self.fix})" if self.fix else self.what
 

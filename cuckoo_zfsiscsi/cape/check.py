@@ -19,6 +19,7 @@ from cuckoo_zfsiscsi.cape.tree import CapeTree
 from cuckoo_zfsiscsi.cape.values import words
 from cuckoo_zfsiscsi.check import Finding
 from cuckoo_zfsiscsi.doctor.system import System
+from cuckoo_zfsiscsi.environment import for_child
 
 TIMEOUT = 30.0
 """Seconds for one program."""
@@ -88,6 +89,7 @@ def _check_python(python: Path | None, install: str) -> Finding:
             check=False,
             timeout=TIMEOUT,
             cwd="/",
+            env=for_child(),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(

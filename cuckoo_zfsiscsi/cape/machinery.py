@@ -24,6 +24,7 @@ from cuckoo_zfsiscsi.cape.rows import Owner, make_ours, owner
 from cuckoo_zfsiscsi.cape.task import current_task, tell_analyst
 from cuckoo_zfsiscsi.cape.transport import CONNECT_TIMEOUT
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock
+from cuckoo_zfsiscsi.text import shown
 
 SERVICE_PATIENCE = 30.0
 """Seconds that CAPE waits at its start for the service: after a reboot both start at once."""
@@ -313,4 +314,4 @@ def _log_boot(label: str, report: Json) -> None:
     wanted = ("generation", "image", "prewarmed", "stages")
     log.info("%s is ready: %s", label, ", ".join(f"{key} {report.get(key)}" for key in wanted))
     if warning := report.get("warning"):
-        log.warning("%s", warning)
+        log.warning("%s", shown(str(warning)))

@@ -18,6 +18,7 @@ from typing import Any
 
 from cuckoo_zfsiscsi import __version__
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
+from cuckoo_zfsiscsi.environment import for_child
 from cuckoo_zfsiscsi.errors import PluginError
 
 NAME = "cuckoo-zfsiscsi"
@@ -153,7 +154,7 @@ def _run(argv: Sequence[str], python: Path, failed: str) -> str:
             check=False,
             timeout=TIMEOUT,
             cwd="/",
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+            env=for_child(),
             user=owner.st_uid if drop else None,
             group=owner.st_gid if drop else None,
             extra_groups=[] if drop else None,

@@ -16,6 +16,7 @@ from typing import Any
 from cuckoo_zfsiscsi.cape.client import Client, Json, ServiceError
 from cuckoo_zfsiscsi.cape.rows import Owner, Rows
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock, Thread
+from cuckoo_zfsiscsi.text import shown
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at rows and hosts."""
@@ -86,7 +87,7 @@ def next_step(host: Json, owner: Owner | None, case: Case | None, now: float) ->
 
 def why_unused(host: Json) -> str:
     """Return why the service does not use a host."""
-    return ": ".join(filter(None, (str(host["state"]), str(host["reason"]))))
+    return shown(": ".join(filter(None, (str(host["state"]), str(host["reason"])))))
 
 
 class Quarantine:

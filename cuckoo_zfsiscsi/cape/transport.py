@@ -14,6 +14,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from cuckoo_zfsiscsi.cape import trust
 from cuckoo_zfsiscsi.cape.unixsocket import UnixAdapter
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
+from cuckoo_zfsiscsi.text import shown
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until the service must have accepted a connection."""
@@ -213,9 +214,9 @@ class Transport:
         problem: Json = answer if isinstance(answer, dict) else {}
         fixes = {401: "check token_file = in zfsiscsi.conf: the service has another token"}
         raise ServiceError(
-            str(problem.get("title") or f"HTTP {response.status_code}"),
-            str(problem.get("detail") or ""),
-            fix=str(problem.get("fix") or fixes.get(response.status_code, "")),
+            shown(str(problem.get("title") or f"HTTP {response.status_code}")),
+            shown(str(problem.get("detail") or "")),  # a guest's words, perhaps, for a log
+            fix=shown(str(problem.get("fix") or fixes.get(response.status_code, ""))),
             status=response.status_code,
             host=str(problem.get("host") or host),
         )

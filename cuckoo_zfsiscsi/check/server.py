@@ -13,11 +13,11 @@ from typing import Any
 from cuckoo_zfsiscsi.check import Finding
 from cuckoo_zfsiscsi.check.certificate import check_certificate
 from cuckoo_zfsiscsi.config import Config, Network
+from cuckoo_zfsiscsi.environment import for_child, search_path
 from cuckoo_zfsiscsi.errors import ConfigError
 from cuckoo_zfsiscsi.netboot.describe import boot_file
 
 _TIMEOUT = 10.0
-_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # not in every user's PATH
 _TOOLS = {
     "dnsmasq": "dnsmasq-base",
     "ip": "iproute2",
@@ -52,7 +52,7 @@ def check_server(config: Config) -> Iterator[Finding]:
 
 def find_program(name: str) -> str | None:
     """Return the path of a program, also from the folders of system programs."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM}")
+    return shutil.which(name, path=search_path())
 
 
 def _check_tools(config: Config) -> Iterator[Finding]:
@@ -97,7 +97,7 @@ def _interface(name: str) -> dict[str, Any] | None:
     try:
         answer = subprocess.run(
             [find_program("ip") or "ip", "-json", "address", "show", "dev", name],
-            check=True, capture_output=True, timeout=_TIMEOUT,
+            env=for_child(), check=True, capture_output=True, timeout=_TIMEOUT,
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None

@@ -11,6 +11,7 @@ import typer
 from cuckoo_zfsiscsi import __version__
 from cuckoo_zfsiscsi.cli.groups import LazyGroup
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
+from cuckoo_zfsiscsi.text import shown
 
 DEFAULT_CONF = Path("/etc/zfsiscsi/zfsiscsi.conf")
 
@@ -47,9 +48,9 @@ def run(args: Sequence[str]) -> int:
     try:
         app(args=list(args), prog_name="zfsiscsi")
     except ZfsIscsiError as error:
-        typer.echo(f"error: {error.what}", err=True)
-        if error.fix:
-            typer.echo(f"fix: {error.fix}", err=True)
+        first, *more = error.lines
+        for line in (f"error: {first}", *more, *([f"fix: {error.fix}"] if error.fix else ())):
+            typer.echo(shown(line), err=True)
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cuckoo_zfsiscsi.cli.hosts import Host, make_client
-from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stdout
+from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stdout, styled
 from cuckoo_zfsiscsi.cli.timeline import REACHED, draw
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.errors import ConfigError
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         for trouble in ("stalled", "warning"):
             boot = next((boot for boot in found if boot[trouble]), None)
             if boot:
-                stdout.print(f"{_when(boot)}: {boot[trouble]}", markup=False)
+                stdout.print(f"{_when(boot)}: {boot[trouble]}")
         if svg:
             stdout.print(f"drawn: {svg}")
 
@@ -69,6 +69,6 @@ def _table(boots: list[dict[str, Any]]) -> Table:
     for boot in boots:
         stages: dict[str, float] = boot["stages"]
         cells = [f"{stages[stage]:.1f}" if stage in stages else "-" for stage in REACHED]
-        end = "[green]ready[/]" if boot["ready"] else "[red]stalled[/]"
+        end = styled("ready", "green") if boot["ready"] else styled("stalled", "red")
         table.add_row(_when(boot)[5:], str(boot["generation"]), *cells, end)
     return table

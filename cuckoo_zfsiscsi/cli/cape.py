@@ -67,18 +67,18 @@ def install(
     if python is None:
         found = plugin.how_to_find(cape_root)
         what = f"CAPE's interpreter is not known, so it gets no plugin. Name it: {found}"
-        stdout.print(what, markup=False)
+        stdout.print(what)
     elif plugin.install(python, asked.client):
-        stdout.print(f"installed: {plugin.WHEEL} for {python}", markup=False)
+        stdout.print(f"installed: {plugin.WHEEL} for {python}")
     conf = files.render(view, asked.service, asked.token_file, asked.ca_file)
     for path in files.install(tree, conf):
-        stdout.print(f"written: {path}", markup=False)
+        stdout.print(f"written: {path}")
     wanted = list(wishes(tree, view, here))
     changes = [wish.change for wish in wanted]
     for line in diff(changes):
-        stdout.print(line, markup=False)
+        stdout.print(line)
     for wish in wanted:
-        stdout.print(f"{wish.change.key}: {wish.why}", markup=False)
+        stdout.print(f"{wish.change.key}: {wish.why}")
     if changes and apply:
         files.change(tree, changes)
         stdout.print(f"{len(changes)} keys changed; restart CAPE")
@@ -88,7 +88,7 @@ def install(
         stdout.print("CAPE's own files suit the service; restart CAPE")
     for finding in check_result_server(tree, view, here):
         if finding.level == "error":  # no key of CAPE's mends it
-            stdout.print(str(finding), markup=False)
+            stdout.print(str(finding))
 
 
 def check(
@@ -116,13 +116,13 @@ def uninstall(
     tree = CapeTree(cape_root, cape_conf)
     changes = files.undo(tree)
     for line in diff(changes):
-        stdout.print(line, markup=False)
+        stdout.print(line)
     python = plugin.find_python(cape_root, cape_python)
     if apply:
         for path in files.uninstall(tree):
-            stdout.print(f"removed: {path}", markup=False)
+            stdout.print(f"removed: {path}")
         if python and plugin.uninstall(python):  # last: what CAPE loads needs it
-            stdout.print(f"removed: {plugin.NAME} for {python}", markup=False)
+            stdout.print(f"removed: {plugin.NAME} for {python}")
         stdout.print(f"{len(changes)} keys set back; restart CAPE")
         return
     files.refuse_if_needed(tree, changes)
@@ -130,7 +130,7 @@ def uninstall(
     if python and plugin.is_installed(python):
         ours.append(f"{plugin.NAME} for {python}")
     for what in ours:
-        stdout.print(f"to be removed: {what}", markup=False)
+        stdout.print(f"to be removed: {what}")
     if changes or ours:
         stdout.print("nothing of this is done yet: --apply does it")
     else:

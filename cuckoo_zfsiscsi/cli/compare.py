@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cuckoo_zfsiscsi import compare as package
-from cuckoo_zfsiscsi.cli.output import JsonOption, print_json, stderr, stdout
+from cuckoo_zfsiscsi.cli.output import JsonOption, print_document, print_json, stderr, stdout
 from cuckoo_zfsiscsi.compare.journal import Journal
 from cuckoo_zfsiscsi.compare.plan import Plan, read_plan
 from cuckoo_zfsiscsi.compare.rest import Rest
@@ -50,7 +50,7 @@ def compare(
     """
     if example:
         text = Path(str(package.__file__)).with_name("example.ini").read_text()
-        typer.echo(text, nl=False)
+        print_document(text)
         return
     if plan is None:
         raise typer.BadParameter("name a plan; --example prints one", param_hint="PLAN")
@@ -92,9 +92,9 @@ def _show(result: Result, html: Path | None, csv: Path | None, as_json: bool) ->
         return
     stdout.print(result.table())
     for failure in result.failures():
-        stdout.print(failure, style="red", markup=False)
-    stdout.print(METHOD, style="dim", markup=False)
+        stdout.print(failure, style="red")
+    stdout.print(METHOD, style="dim")
 
 
 def _tell(what: str) -> None:
-    stderr.print(what, style="dim", markup=False)
+    stderr.print(what, style="dim")

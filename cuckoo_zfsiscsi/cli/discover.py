@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cuckoo_zfsiscsi.cli.output import JsonOption, print_json
-from cuckoo_zfsiscsi.config.mistakes import printable
+from cuckoo_zfsiscsi.cli.output import JsonOption, print_json, stdout
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 
 
@@ -26,15 +25,15 @@ def discover(
         for device in search.discover(network, deadline=Deadline(timeout, cancel)):
             found.append(device)
             if not as_json:
-                typer.echo(f"{device.address:15} {printable(device.what)}")
-                typer.echo(f"{'':15} power = {device.url}")
+                stdout.print(f"{device.address:15} {device.what}")
+                stdout.print(f"{'':15} power = {device.url}")
     except KeyboardInterrupt:
         cancel.set("interrupted")
         raise
     if as_json:
         print_json([asdict(device) for device in found])
     elif not found:
-        typer.echo(f"nothing answers on {network}")
+        stdout.print(f"nothing answers on {network}")
 
 
 def register(app: typer.Typer) -> None:

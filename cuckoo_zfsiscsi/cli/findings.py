@@ -36,7 +36,7 @@ def show(path: Path, found: Iterable[Finding], *, as_json: bool) -> None:
 
 def _print(finding: Finding) -> None:
     stdout.print(f"{finding.level:8}", style=_STYLES[finding.level], end="")
-    stdout.print(str(finding), markup=False)
+    stdout.print(str(finding))
 
 
 def _print_sum(findings: list[Finding]) -> None:

@@ -6,10 +6,10 @@ import time
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from cuckoo_zfsiscsi.cli.hosts import make_client
-from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stdout
+from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stdout, styled
 from cuckoo_zfsiscsi.config import load
 
 HostOption = Annotated[str | None, typer.Argument(help="One host; all of them if left out.")]
@@ -46,13 +46,12 @@ def register(app: typer.Typer) -> None:
             stdout.print("nothing is on record")
 
 
-def _line(event: dict[str, Any]) -> str:
+def _line(event: dict[str, Any]) -> Text:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"]))
-    kind = f"{event['kind']:8}" if event["ok"] else f"[red]{event['kind']:8}[/]"
+    kind = styled(f"{event['kind']:8}", "" if event["ok"] else "red")
     took = "" if event["seconds"] is None else f"{event['seconds']:.2f} s"
     generation = f"g{event['generation']} " if event["generation"] else ""
     recovery = event["stages"].get("recovery")
     after = f", recovery {recovery:.1f} s" if recovery else ""
-    return (
-        f"{when}  {event['host']:12} {kind} {took:>9}  {generation}{escape(event['what'])}{after}"
-    )
+    what = f" {took:>9}  {generation}{event['what']}{after}"
+    return styled(f"{when}  {event['host']:12} ", "") + kind + styled(what, "")

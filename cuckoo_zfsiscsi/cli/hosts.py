@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from cuckoo_zfsiscsi.cape.client import Client
-from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stdout
+from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stdout, styled
 from cuckoo_zfsiscsi.config import Config, load
 from cuckoo_zfsiscsi.service.report import RESET_STAGES
 
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
         for entry in found:
             for text in (entry["reason"], entry["warning"]):
                 if text:
-                    stdout.print(f"{entry['label']}: {text}", markup=False)
+                    stdout.print(f"{entry['label']}: {text}")
         if host and found[0]["last_boot"]:
             stdout.print(_stages(found[0]["last_boot"]))
 
@@ -72,7 +72,7 @@ def register(app: typer.Typer) -> None:
         else:
             stdout.print(f"{host} is ready: {report['image']}, generation {report['generation']}")
             if report["warning"]:
-                stdout.print(report["warning"], markup=False)
+                stdout.print(report["warning"])
             stdout.print(_stages(report))
 
     @app.command()
@@ -109,7 +109,7 @@ def _show(host: dict[str, Any], as_json: bool) -> None:
     else:
         stdout.print(f"{host['label']}: {host['state']}" + (host["step"] and f", {host['step']}"))
         for what in host["seen"]:
-            stdout.print(f"{host['label']}, in its last run: {what}", markup=False)
+            stdout.print(f"{host['label']}, in its last run: {what}")
 
 
 def _table(hosts: list[dict[str, Any]]) -> Table:
@@ -119,7 +119,7 @@ def _table(hosts: list[dict[str, Any]]) -> Table:
         state = host["state"]
         table.add_row(
             host["label"],
-            f"[{STYLES.get(state, 'default')}]{state}[/]",
+            styled(state, STYLES.get(state, "default")),
             f"{max(0, time.time() - host['since']):.0f} s",
             host["image"] or "-",
             str(host["generation"] or "-"),

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from cuckoo_zfsiscsi.cli.hosts import make_client
-from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stderr, stdout
+from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stderr, stdout, styled
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.errors import NotReadyError
 
@@ -87,7 +87,7 @@ def _prove(client: Client, config: Config, net: dict[str, Any]) -> None:
     }
     labels = [label for label in net["hosts"] if label in free]
     if missing := [label for label in net["hosts"] if label not in free]:
-        stderr.print(f"not free, and left out: {', '.join(missing)}", style="yellow", markup=False)
+        stderr.print(f"not free, and left out: {', '.join(missing)}", style="yellow")
     if len(labels) < 2:
         raise NotReadyError(
             f"network {net['network']}: two free hosts are needed", fix="zfsiscsi hosts"
@@ -118,6 +118,6 @@ def _stop(client: Client, labels: Sequence[str], seconds: float, pool: ThreadPoo
 def _table(networks: list[dict[str, Any]]) -> Table:
     table = Table("network", "hosts", "", "why")
     for net in networks:
-        state = f"[{STYLES.get(net['state'], 'default')}]{net['state']}[/]"
+        state = styled(net["state"], STYLES.get(net["state"], "default"))
         table.add_row(net["network"], str(len(net["hosts"])), state, net["why"])
     return table

@@ -83,7 +83,7 @@ def recovery(
         return
     stdout.print(recovery_table(measured))
     stdout.print(paper_table())
-    stdout.print(METHOD, style="dim", markup=False)
+    stdout.print(METHOD, style="dim")
 
 
 def _by_service(
@@ -140,7 +140,7 @@ def _collect(measured: Measurement, found: Generator[Recovery, None, None]) -> N
 
 
 def _tell(what: str) -> None:
-    stderr.print(what, style="dim", markup=False)
+    stderr.print(what, style="dim")
 
 
 def _address(text: str) -> str | None:

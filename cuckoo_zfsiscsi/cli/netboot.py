@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cuckoo_zfsiscsi.cli.isolation import isolation
-from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stderr
+from cuckoo_zfsiscsi.cli.output import (
+    JsonOption,
+    conf_path,
+    print_document,
+    print_json,
+    stderr,
+    stdout,
+)
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import NetbootError
@@ -117,7 +124,7 @@ def firewall(
         return
     nets = firewall.apply(config, server, deadline)
     for remark in firewall.remarks(nets, server):
-        stderr.print(remark, style="yellow", markup=False)
+        stderr.print(remark, style="yellow")
     guests = [label for net in nets for label in net.guests]
     guarded = firewall.interfaces(nets)
     resolver = str(server.resolver) if server.resolver else None
@@ -133,13 +140,13 @@ def _tell(value: dict[str, object], text: str, *, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
-        typer.echo(text)
+        stdout.print(text)
 
 
 def _print(done: Rendered, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
         return
-    typer.echo(done.text.rstrip("\n"))
+    print_document(done.text)
     if done.unchecked:
-        stderr.print(f"not checked: {done.unchecked}", style="yellow", markup=False)
+        stderr.print(f"not checked: {done.unchecked}", style="yellow")

@@ -14,7 +14,7 @@ import typer
 from cuckoo_zfsiscsi import config
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.cli.hosts import make_client
-from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json
+from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stderr, stdout
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, PowerError
 from cuckoo_zfsiscsi.power import PowerState
@@ -80,7 +80,7 @@ def power(
     except ServiceError as error:
         if error.title not in NO_ANSWER:
             raise
-        typer.echo(f"{error.what}; asking the BMC directly", err=True)
+        stderr.print(f"{error.what}; asking the BMC directly")
         via, done = "bmc", _run(_directly(conf, one), action, as_json)
     if as_json:
         answer: dict[str, object] = {"host": host, "power": done[-1].power, "via": via}
@@ -88,7 +88,7 @@ def power(
             answer["steps"] = [asdict(step) for step in done]
         print_json(answer)
     else:
-        typer.echo(f"{host}: power is {done[-1].power}")
+        stdout.print(f"{host}: power is {done[-1].power}")
 
 
 def _run(do: Do, action: Action, quiet: bool) -> list[Done]:
@@ -97,7 +97,7 @@ def _run(do: Do, action: Action, quiet: bool) -> list[Done]:
         done.append(do(step))
         if action is Action.TEST and not quiet:
             last = done[-1]
-            typer.echo(f"{step:4} {last.seconds:6.1f} s  {last.peer}: {last.proof}")
+            stdout.print(f"{step:4} {last.seconds:6.1f} s  {last.peer}: {last.proof}")
     return done
 
 

@@ -18,7 +18,7 @@ def show_bar(what: str, as_json: bool) -> Iterator[Progress]:
     if as_json:
         yield silent
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Bar(*columns, TimeRemainingColumn(), console=stderr) as bar:
         task = bar.add_task(what, total=None)
 

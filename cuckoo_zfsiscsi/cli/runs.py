@@ -41,4 +41,4 @@ def register(app: typer.Typer) -> None:
         stdout.print(table if found else "no run is on record")
         for run in found:
             for what in run["seen"]:
-                stdout.print(f"{run['evidence']}: {what}", markup=False)
+                stdout.print(f"{run['evidence']}: {what}")

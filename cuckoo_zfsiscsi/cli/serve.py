@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import typer
 
 from cuckoo_zfsiscsi.cli.output import conf_path
@@ -20,10 +18,8 @@ def register(app: typer.Typer) -> None:
         Runs as root on the storage server. Trusts nothing at its start: every host is switched
         off, and gets a disk that is proven clean.
         """
+        from cuckoo_zfsiscsi.service import logs
         from cuckoo_zfsiscsi.service.serve import serve as run
 
-        logging.basicConfig(
-            level=logging.DEBUG if verbose else logging.INFO,
-            format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        )
-        run(load(conf_path(ctx)))
+        limit = logs.set_up(verbose=verbose)
+        run(load(conf_path(ctx)), limit.tell)

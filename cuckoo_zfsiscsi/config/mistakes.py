@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from cuckoo_zfsiscsi.errors import ConfigError
+from cuckoo_zfsiscsi.text import printable
 
 _SECRET = re.compile(r"pas+w|pass|pwd|secret|token|cred|apikey|api_key|private")
 _SECRET_WORDS = ("password", "passphrase", "power_password", "secret", "token", "credentials")
@@ -23,11 +24,6 @@ def looks_secret(key: str) -> bool:
     """Tell whether a key, perhaps misspelt, is likely to hold a secret."""
     key = key.lower()
     return bool(_SECRET.search(key) or get_close_matches(key, _SECRET_WORDS, 1, 0.75))
-
-
-def printable(text: str) -> str:
-    """Return one line that can't play tricks on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def shown(key: str, value: str) -> str:
@@ -87,3 +83,8 @@ class InvalidConfigError(ConfigError):
         count = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
         lines = [f"{path.name} {mistake}" for mistake in mistakes]
         super().__init__("\n".join([f"{count} in {path}", *lines]))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One for each mistake, below their count."""
+        return tuple(self.what.split("\n"))

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cuckoo_zfsiscsi.environment import for_child, search_path
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 
 TIMEOUT = 15.0
 """Seconds for one command."""
-_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # not in every user's PATH
 _TIME_ERROR = 5
 
 
@@ -53,12 +53,11 @@ def run_command(argv: Sequence[str]) -> Answer | None:
         StuckError: it does not end. It is killed but not waited for: with a suspended pool it
             stands in the kernel, and does not die.
     """
-    path = f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM}"
-    program = shutil.which(argv[0], path=path)
+    program = shutil.which(argv[0], path=search_path())
     if program is None:
         return None
     process = subprocess.Popen(
-        [program, *argv[1:]], env={**os.environ, "PATH": path, "LC_ALL": "C"}, text=True,
+        [program, *argv[1:]], env=for_child(), text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Logged(Daemon):
         log: the file, appended to.
         pid_file: as of Daemon.
         name: of the program in messages.
-        env: added to our environment.
+        env: added to our own environment: what the lab runs is a part of it, from its checkout.
         install: how to install the program.
         grace: seconds between SIGTERM and SIGKILL.
     """
@@ -42,7 +43,7 @@ class Logged(Daemon):
             into(log, argv),
             pid_file,
             name=name,
-            env=env,
+            env={**os.environ, **(env or {})},
             error=LabError,
             install=install,
             grace=grace,

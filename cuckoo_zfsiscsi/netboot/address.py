@@ -8,6 +8,7 @@ import subprocess
 from ipaddress import IPv4Address, ip_address
 
 from cuckoo_zfsiscsi.config import Network
+from cuckoo_zfsiscsi.environment import for_child
 from cuckoo_zfsiscsi.errors import NetbootError
 
 TIMEOUT = 5.0
@@ -58,7 +59,12 @@ def own_addresses() -> dict[IPv4Address, str]:
 def _ip(*args: str) -> str:
     try:
         result = subprocess.run(
-            ["ip", *args], check=False, capture_output=True, text=True, timeout=TIMEOUT
+            ["ip", *args],
+            env=for_child(),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
         )
     except FileNotFoundError:
         raise NetbootError("ip is not installed", fix="apt install iproute2") from None

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import for_child
 from cuckoo_zfsiscsi.errors import NetbootError
 
 TIMEOUT = 10.0
@@ -33,6 +34,7 @@ def check(
     try:
         result = subprocess.run(
             argv,
+            env=for_child(),
             check=False,
             input=stdin,
             capture_output=True,

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import for_child
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, NetbootError
 from cuckoo_zfsiscsi.netboot.address import own_addresses
 
@@ -57,6 +58,7 @@ def _delete(argv: tuple[str, ...], deadline: Deadline) -> None:
         try:
             done = subprocess.run(
                 argv,
+                env=for_child(),
                 check=False,
                 stdout=subprocess.DEVNULL,  # each flow: a guest can have made very many
                 stderr=subprocess.PIPE,

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import search_path
 from cuckoo_zfsiscsi.netboot.checker import check
 
 CHAIN = "zfsiscsi"
@@ -45,7 +46,7 @@ def remove(deadline: Deadline) -> None:
     Raises:
         NetbootError: iptables refuses.
     """
-    if not shutil.which(LIST[0]):
+    if not shutil.which(LIST[0], path=search_path()):
         return
     if text := erase(check(LIST, deadline, install=INSTALL)):
         check(RESTORE, deadline, install=INSTALL, stdin=text)

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import for_child
 from cuckoo_zfsiscsi.errors import ImageError, NetbootError
 from cuckoo_zfsiscsi.progress import Progress
 
@@ -37,6 +38,7 @@ def sizes(iso: Path, deadline: Deadline) -> dict[str, int]:
     try:
         done = subprocess.run(
             argv,
+            env=for_child(),
             check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -85,7 +87,11 @@ def extract(iso: Path, name: str, to: Path, deadline: Deadline, progress: Progre
     with to.open("wb") as file:
         try:
             process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.PIPE
+                argv,
+                env=for_child(),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.PIPE,
             )
         except FileNotFoundError:
             raise _missing() from None

@@ -15,6 +15,7 @@ from typing import Protocol
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.daemon import Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import search_path
 from cuckoo_zfsiscsi.errors import NetbootError
 from cuckoo_zfsiscsi.netboot import OnEvent
 from cuckoo_zfsiscsi.netboot.checker import check
@@ -122,7 +123,9 @@ class DhcpServer:
         """As Netboot.open()."""
         program = self._program
         text = self._render(self._config)
-        if not shutil.which(program.name):  # the program that argv begins with may be another
+        if not shutil.which(
+            program.name, path=search_path()
+        ):  # the program that argv begins with may be another
             raise NetbootError(f"{program.name} is not installed", fix=program.install)
         if not self._beside.alive():
             self._beside.open(deadline)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import search_path
 from cuckoo_zfsiscsi.netboot import dnsmasq, isc, kea, paper, render_template
 from cuckoo_zfsiscsi.netboot.checker import check
 from cuckoo_zfsiscsi.netboot.describe import BOOT_FILES, BootNetwork, describe
@@ -122,7 +123,7 @@ def check_text(kind: Kind, text: str, config: Config, deadline: Deadline) -> str
     at = run_dir if os.access(run_dir, os.W_OK) else None
     if not kind.test:
         return "this server has no checker"
-    if not shutil.which(kind.test[0]):
+    if not shutil.which(kind.test[0], path=search_path()):
         return f"{kind.test[0]} is not installed here; {kind.install}"
     with tempfile.TemporaryDirectory(prefix="checked-", dir=at) as folder:
         file = Path(folder) / "checked.conf"

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import for_child
 from cuckoo_zfsiscsi.errors import PowerError
 
 POLL = 0.05
@@ -38,7 +39,8 @@ def run(
 
     Args:
         argv: program and arguments: no secrets, every user of the machine sees them.
-        secrets: environment of the command, which root and its own user alone can read.
+        secrets: added to the environment that is made for it, which root and its own user alone
+            can read.
         install: how to install the program.
         deadline: for all of it.
         what: completes "... took longer than N s".
@@ -55,7 +57,7 @@ def run(
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **secrets},
+            env=for_child(secrets),
             text=True,
             errors="replace",
             start_new_session=True,

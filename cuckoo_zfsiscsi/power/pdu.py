@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.environment import for_python
 from cuckoo_zfsiscsi.errors import (
     ConfigError,
     DeadlineExceededError,
@@ -104,7 +105,9 @@ class Pdu:
             with snmp_home() as home:
                 outcome = run(
                     [sys.executable, "-m", "cuckoo_zfsiscsi.power.pdu_child", action],
-                    secrets={"PDU_JOB": json.dumps(self._job), "PDU_PASSWORD": secret, **home},
+                    secrets=for_python(
+                        {"PDU_JOB": json.dumps(self._job), "PDU_PASSWORD": secret, **home}
+                    ),
                     install=INSTALL,
                     deadline=deadline.within(self._patience),
                     what=what,

@@ -22,7 +22,10 @@ from cuckoo_zfsiscsi.errors import DeadlineExceededError, ZfsIscsiError
 from cuckoo_zfsiscsi.netboot.medium import ID, find
 from cuckoo_zfsiscsi.netboot.script import URL
 from cuckoo_zfsiscsi.power import PowerState
-from cuckoo_zfsiscsi.service import plugin
+from cuckoo_zfsiscsi.service import audit, plugin
+from cuckoo_zfsiscsi.service.admission import address_of, admit
+from cuckoo_zfsiscsi.service.attempts import LONGEST as LONGEST_PAUSE
+from cuckoo_zfsiscsi.service.attempts import Attempts
 from cuckoo_zfsiscsi.service.cape_view import CapeView, cape_view
 from cuckoo_zfsiscsi.service.events import Event, Kind
 from cuckoo_zfsiscsi.service.history import PastRun
@@ -100,13 +103,19 @@ class PowerAnswer(BaseModel):
     seconds: float = Field(0.0, description="that the switch and its proof took")
 
 
-def make_api(fleet: Fleet, token: str | None, wheels: Path = plugin.FOLDER) -> FastAPI:
+def make_api(
+    fleet: Fleet,
+    token: str | None,
+    wheels: Path = plugin.FOLDER,
+    attempts: Attempts | None = None,
+) -> FastAPI:
     """Return the application.
 
     Args:
         fleet: opened.
         token: bearer token that every request must carry; None where a unix socket guards.
         wheels: folder with the wheel of this package.
+        attempts: counts wrong tokens; of the API alone if left out.
     """
     # FastAPI's own pages load their scripts from elsewhere, which a lab without internet can't.
     api = FastAPI(title="zfsiscsi", version=__version__, docs_url=None, redoc_url=None)
@@ -115,6 +124,7 @@ def make_api(fleet: Fleet, token: str | None, wheels: Path = plugin.FOLDER) -> F
     api.add_exception_handler(HTTPException, of_http)
     api.add_exception_handler(RequestValidationError, of_body)
 
+    wrong = attempts or Attempts()
     boots: set[asyncio.Task[None]] = set()  # that no request waits for: asyncio keeps no tasks
 
     @api.middleware("http")
@@ -133,6 +143,15 @@ def make_api(fleet: Fleet, token: str | None, wheels: Path = plugin.FOLDER) -> F
             )
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
+            if given and not await wrong.punish(address_of(request), "control API"):
+                return problem(
+                    request,
+                    429,
+                    "too-many-requests",
+                    "too many wrong tokens from this address at a time",
+                    "give the token in token_file of zfsiscsi.conf",
+                    **{"Retry-After": f"{LONGEST_PAUSE:.0f}"},
+                )
             return problem(
                 request,
                 401,
@@ -141,6 +160,8 @@ def make_api(fleet: Fleet, token: str | None, wheels: Path = plugin.FOLDER) -> F
                 "give the token in token_file of zfsiscsi.conf",
                 **{"WWW-Authenticate": "Bearer"},
             )
+        admit(request)
+        audit.allow(request, "token" if token is not None else "")
         return await go_on(request)
 
     plugin.add_plugin(api, wheels)

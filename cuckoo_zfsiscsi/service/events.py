@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
+from cuckoo_zfsiscsi.text import shown
+
 Kind = Literal["boot", "reset", "power", "failure", "healed"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -71,5 +73,4 @@ class Everyone:
 
 def one_line(text: str) -> str:
     """Return a text fit for a record: no control characters (terminals obey them), not too long."""
-    clean = "".join(char if char.isprintable() else " " for char in text)
-    return clean if len(clean) <= LONGEST else f"{clean[: LONGEST - 3]}..."
+    return shown(text, LONGEST)

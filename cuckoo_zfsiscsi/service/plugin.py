@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from cuckoo_zfsiscsi import __version__
@@ -36,9 +37,9 @@ class Plugin(BaseModel):
 def add_plugin(api: FastAPI, folder: Path) -> None:
     """Serve the wheel in this folder."""
 
-    def read() -> bytes:
+    def digest() -> str:
         try:
-            return (folder / WHEEL).read_bytes()
+            return hashlib.sha256((folder / WHEEL).read_bytes()).hexdigest()
         except OSError as error:
             raise PluginError(
                 f"{folder / WHEEL} can't be read: {error.strerror}",
@@ -49,10 +50,11 @@ def add_plugin(api: FastAPI, folder: Path) -> None:
     @api.get(INDEX)
     async def show_plugin() -> Plugin:
         """Tell of the plugin for CAPE and other sandboxes. Needs no token."""
-        wheel = await asyncio.to_thread(read)
-        return Plugin(sha256=hashlib.sha256(wheel).hexdigest())
+        return Plugin(sha256=await asyncio.to_thread(digest))
 
     @api.get(PATHS[1])
     async def get_plugin() -> Response:
         """Return the wheel. Needs no token."""
-        return Response(await asyncio.to_thread(read), media_type="application/zip")
+        await asyncio.to_thread(digest)  # is it there?
+        # Piece by piece: whoever does not take it must not have all of it kept in memory
+        return FileResponse(folder / WHEEL, media_type="application/zip")

@@ -26,7 +26,9 @@ from cuckoo_zfsiscsi.config.model import General
 from cuckoo_zfsiscsi.errors import ServeError, ZfsIscsiError
 from cuckoo_zfsiscsi.netboot.describe import boot_file
 from cuckoo_zfsiscsi.netboot.listener import create_app, read_files, server_options
+from cuckoo_zfsiscsi.service import admission, audit
 from cuckoo_zfsiscsi.service.api import make_api
+from cuckoo_zfsiscsi.service.attempts import Attempts
 from cuckoo_zfsiscsi.service.dashboard.app import make_app
 from cuckoo_zfsiscsi.service.dashboard.feed import Feed
 from cuckoo_zfsiscsi.service.fleet import Fleet
@@ -51,8 +53,12 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-def serve(config: Config) -> None:
+def serve(config: Config, tell: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or SIGINT; then every host is off and fenced.
+
+    Args:
+        config: of the service.
+        tell: called now and then, to log what is to be told of the log itself.
 
     Raises:
         ZfsIscsiError: what can't be had at the start; nothing is left running.
@@ -69,21 +75,20 @@ def serve(config: Config) -> None:
             for network in config.networks
         ]
         fleet = Fleet(config)
-        feed = Feed(fleet)
+        feed, attempts = Feed(fleet), Attempts()
         secret = token.get_secret_value() if token else None
-        app = make_app(fleet, make_api(fleet, secret), secret, feed)
+        app = make_app(fleet, make_api(fleet, secret, attempts=attempts), secret, feed, attempts)
         pool = ThreadPoolExecutor(len(config.hosts) + 4, thread_name_prefix="request")
         fleet.open()
         try:
-            api = _server(app, lifespan="off", server_header=False, access_log=False, **tls)
             servers = [
-                (api, [control]),
+                (_server(app, **admission.server_options(tls)), [control]),
                 (_server(create_app(fleet.boots, files), **server_options()), boot),
             ]
-            reload = functools.partial(_reload, fleet, files, api.config.ssl)
+            reload = functools.partial(_reload, fleet, files, tls)
             gc.collect()
             gc.freeze()  # what is there now stays: else all answers wait while it is looked through
-            asyncio.run(_serve(servers, fleet, feed, pool, notifier, reload))
+            asyncio.run(_serve(servers, fleet, feed, pool, notifier, reload, tell))
         finally:
             fleet.close()
             log.info("the service has ended")
@@ -95,21 +100,18 @@ def _files(config: Config) -> dict[str, bytes]:
     return read_files(config.netboot.tftp_root, wanted)
 
 
-def _tls(general: General) -> dict[str, Any]:
-    """Return uvicorn's options for an encrypted service; none if it is not.
+def _tls(general: General) -> ssl.SSLContext | None:
+    """Return how connections to the service are encrypted; None if they are not.
 
     Raises:
         ConfigError: certificate and key can't be used.
     """
     if not general.certificate or not general.private_key:
-        return {}
+        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(CIPHERS)
     load_certificate(context, general.certificate, general.private_key)
-    return {
-        "ssl_certfile": general.certificate,
-        "ssl_keyfile": general.private_key,
-        "ssl_ciphers": CIPHERS,
-    }
+    return context
 
 
 def _reload(
@@ -119,6 +121,7 @@ def _reload(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     """Take configuration and certificate as they are now, if possible; say so in the log."""
+    result = "failed"
     try:
         config = load(fleet.config.path)
         served = _files(config)
@@ -126,6 +129,7 @@ def _reload(
         _tls(general)  # is it right?
         if not fleet.reload(config):
             log.info("reload: nothing has changed")
+        result = "taken"
     except ZfsIscsiError as error:
         log.error("reload: nothing was taken: %s", error)
     except Exception:
@@ -137,11 +141,11 @@ def _reload(
             pair = general.certificate, general.private_key
             loop.call_soon_threadsafe(load_certificate, tls, *pair)
             log.info("reload: the certificate is the one that is there now")
+    audit.write("SIGHUP", "reload", result)
 
 
 def _server(app: ASGIApp, **options: Any) -> _Server:  # noqa: ANN401 - uvicorn's options
     options.setdefault("timeout_graceful_shutdown", CLOSE_TIMEOUT)
-    options.setdefault("http", "h11")  # the one that bounds what it takes by itself
     config = uvicorn.Config(app, log_config=None, **options)
     config.load()
     return _Server(config)
@@ -154,6 +158,7 @@ async def _serve(
     pool: ThreadPoolExecutor,
     notifier: Notifier,
     reload: Callable[[asyncio.AbstractEventLoop], None],
+    tell: Callable[[], None],
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(pool)
@@ -172,12 +177,12 @@ async def _serve(
     loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, reload, loop)
     log.info("serving %d hosts", len(fleet.hosts()))
     notifier.ready(f"serving {len(fleet.hosts())} hosts")
-    mending = asyncio.create_task(_mend(fleet, notifier))
+    mending = asyncio.create_task(_mend(fleet, notifier, tell))
     await asyncio.gather(*(server.serve(listeners) for server, listeners in servers))
     mending.cancel()
 
 
-async def _mend(fleet: Fleet, notifier: Notifier) -> None:
+async def _mend(fleet: Fleet, notifier: Notifier, tell: Callable[[], None]) -> None:
     """Mend for ever. The watchdog is put off only after a round that went well.
 
     So it watches the event loop and the fleet. The thread is of its own: requests that wait in all
@@ -188,6 +193,7 @@ async def _mend(fleet: Fleet, notifier: Notifier) -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="mend") as thread:
         while True:
             await asyncio.sleep(MEND_EVERY)
+            tell()
             try:
                 await loop.run_in_executor(thread, fleet.mend)
             except Exception:

@@ -154,7 +154,7 @@ def test_programs(
     empty = tmp_path / "bin"
     empty.mkdir()
     monkeypatch.setenv("PATH", str(empty))
-    monkeypatch.setattr("cuckoo_zfsiscsi.check.server._SYSTEM", str(empty))
+    monkeypatch.setattr("cuckoo_zfsiscsi.environment._SYSTEM", ())
     found = problems(look(net, tmp_path, *changes))
     fixes = {finding.where: finding.fix for finding in found if finding.what == "is not installed"}
     assert fixes == {

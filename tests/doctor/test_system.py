@@ -17,7 +17,7 @@ def test_command() -> None:
 
 def test_command_of_another_language(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    assert run_command(["sh", "-c", "echo $LC_ALL"]) == Answer(0, "C\n")
+    assert run_command(["sh", "-c", "echo $LC_ALL"]) == Answer(0, "C.UTF-8\n")
 
 
 def test_command_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cuckoo_zfsiscsi import environment
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import NetbootError
@@ -103,6 +104,7 @@ def test_programs_missing(
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(environment, "_SYSTEM", ())
     one = Dnsmasq(config, lambda *_: None)
     with inside(net.server):
         with pytest.raises(NetbootError, match="ip is not installed"):

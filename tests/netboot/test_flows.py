@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cuckoo_zfsiscsi import environment
 from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError
@@ -35,6 +36,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert ip
     (tmp_path / "ip").symlink_to(ip)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(environment, "_SYSTEM", ())
     return tmp_path
 
 

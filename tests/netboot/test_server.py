@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cuckoo_zfsiscsi import environment
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import NetbootError
@@ -186,6 +187,7 @@ def test_a_missing_program_is_named(
     for name in ("ip", "env", "setpriv"):
         (tmp_path / name).symlink_to(shutil.which(name) or "")
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(environment, "_SYSTEM", ())
     one = make_netboot(config, lambda *_: None)
     name = PROGRAMS[config.netboot.dhcp]
     with (

@@ -116,7 +116,7 @@ def test_the_checker_has_the_last_word(
     fake_program(tmp_path, monkeypatch, program, "echo line 7: nonsense >&2; exit 1")
     with pytest.raises(NetbootError, match=f"{program} refuses its configuration: line 7"):
         render_site(config, kind, Deadline(HANG))
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    monkeypatch.setattr(shutil, "which", lambda _name, path="": None)
     assert (
         f"{program} is not installed here; apt install"
         in render_site(config, kind, Deadline(HANG)).unchecked

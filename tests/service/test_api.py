@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service.api import make_api
+from cuckoo_zfsiscsi.service.attempts import Attempts
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
 from tests.clocks import RealClock
@@ -326,7 +327,8 @@ def test_unknown_things(client: TestClient) -> None:
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN[:-1]])
 def test_token(host: Host, header: str, tmp_path: Path) -> None:
-    client = TestClient(make_api(cast("Fleet", OneHost(host, tmp_path)), TOKEN))
+    fleet = cast("Fleet", OneHost(host, tmp_path))
+    client = TestClient(make_api(fleet, TOKEN, attempts=Attempts(first=0.001)))
     headers = {"Authorization": header} if header else {}
     for path in ("/v1/hosts", "/v1/hosts/pc1", "/v1/history", "/metrics", "/nothing"):
         check_problem(client.get(path, headers=headers), 401, "token")

@@ -87,7 +87,7 @@ def test_watchdog_is_put_off_by_good_rounds_alone(
     notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname()})
 
     async def run() -> None:
-        mending = asyncio.create_task(serve._mend(cast("Fleet", fleet), notifier))
+        mending = asyncio.create_task(serve._mend(cast("Fleet", fleet), notifier, lambda: None))
         while fleet.rounds < 5:
             await asyncio.sleep(0.01)
         mending.cancel()

@@ -19,6 +19,7 @@ from pathlib import Path
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store.clone import Meter
 from cuckoo_zfsiscsi.disk.store.guard import full
+from cuckoo_zfsiscsi.environment import for_child
 from cuckoo_zfsiscsi.errors import DiskError, ImageError
 from cuckoo_zfsiscsi.progress import Progress, silent
 
@@ -155,7 +156,7 @@ def _run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={"PATH": "/usr/bin:/bin:/usr/local/bin", "LC_ALL": "C"},
+            env=for_child(),
         )
     except FileNotFoundError:
         raise ImageError("qemu-img is not installed", fix=_MISSING) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
@@ -18,11 +17,11 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.bounded import bounded
 from cuckoo_zfsiscsi.disk.store.zfs_error import ignoring, refused
 from cuckoo_zfsiscsi.disk.store.zfs_layout import HOLD
+from cuckoo_zfsiscsi.environment import for_child
 from cuckoo_zfsiscsi.errors import DiskError
 
 T = TypeVar("T")
 
-_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # not in every user's PATH
 
 _SET = """
 argv = ...
@@ -236,11 +235,10 @@ def _text(value: Any) -> Any:  # noqa: ANN401
 
 
 def _run(argv: Sequence[str]) -> str:
-    path = f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM}"
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-            env={"PATH": path, "LC_ALL": "C"},
+            env=for_child(),
         )  # fmt: skip
     except FileNotFoundError:
         raise DiskError(

@@ -14,6 +14,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from cuckoo_zfsiscsi.service.attempts import Attempts
+from cuckoo_zfsiscsi.service.audit import Audit
+from cuckoo_zfsiscsi.service.body import BoundedBody
 from cuckoo_zfsiscsi.service.dashboard.actions import Actions
 from cuckoo_zfsiscsi.service.dashboard.feed import Feed
 from cuckoo_zfsiscsi.service.dashboard.gate import Gate
@@ -38,7 +41,9 @@ class _Static(StaticFiles):
         return response
 
 
-def make_app(fleet: Fleet, api: FastAPI, token: str | None, feed: Feed) -> Starlette:
+def make_app(
+    fleet: Fleet, api: FastAPI, token: str | None, feed: Feed, attempts: Attempts | None = None
+) -> Starlette:
     """Return the application.
 
     Args:
@@ -46,14 +51,15 @@ def make_app(fleet: Fleet, api: FastAPI, token: str | None, feed: Feed) -> Starl
         api: answers everything that is not the dashboard's, and guards itself.
         token: as for the API; None where a unix socket guards.
         feed: of the fleet.
+        attempts: counts wrong tokens; alone if left out.
     """
-    gate = Gate(Sessions(token))
+    gate = Gate(Sessions(token), attempts or Attempts())
     pages, actions = Pages(fleet, feed, gate), Actions(fleet, gate)
 
     async def docs(_request: Request) -> Response:
         return HTMLResponse(reference(api.openapi()))
 
-    middleware = [Middleware(Headers)]
+    middleware = [Middleware(Audit), Middleware(BoundedBody), Middleware(Headers)]
     if token is None:
         # Who forwards the socket to a port must not have it opened by a foreign page under
         # another name (DNS rebinding).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
@@ -12,13 +11,14 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
+from cuckoo_zfsiscsi.service import audit
+from cuckoo_zfsiscsi.service.admission import address_of, admit
+from cuckoo_zfsiscsi.service.attempts import Attempts
 from cuckoo_zfsiscsi.service.dashboard.render import render
 from cuckoo_zfsiscsi.service.dashboard.sessions import COOKIE, Session, Sessions, set_cookie
 
 MAX_FORM = 4096
 """Bytes."""
-WRONG_TOKEN_COSTS = 1.0
-"""Seconds that the answer to a wrong token takes."""
 
 Form = dict[str, str]
 Handler = Callable[[Request, Session], Awaitable[Response]]
@@ -31,10 +31,12 @@ class Gate:
 
     Args:
         sessions: of all browsers.
+        attempts: counts wrong tokens.
     """
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, attempts: Attempts) -> None:
         self.sessions = sessions
+        self._attempts = attempts
 
     def routes(self) -> list[Route]:
         """Return those of logging in and out."""
@@ -52,6 +54,7 @@ class Gate:
                 session = self.sessions.log_in("")
             if session is None:
                 return _out("log in again", 401) if part else RedirectResponse("/login", 303)
+            admit(request)
             try:
                 response = await handler(request, session)
             except ZfsIscsiError as error:
@@ -72,6 +75,9 @@ class Gate:
             form = await _read(request)
             if not secrets.compare_digest(form.get("form", "").encode(), session.form.encode()):
                 return _out("this form is not from here, or too old: go back and try again", 403)
+            admit(request)
+            asked = ", ".join(f"{name} {value}" for name, value in form.items() if name != "form")
+            audit.allow(request, f"session {session.name}", asked)
             try:
                 return await handler(request, session, form)
             except ZfsIscsiError as error:
@@ -86,8 +92,11 @@ class Gate:
             return HTMLResponse(render("login.html", wrong=False))
         session = self.sessions.log_in((await _read(request)).get("token", "").strip())
         if session is None:
-            await asyncio.sleep(WRONG_TOKEN_COSTS)
+            if not await self._attempts.punish(address_of(request), "dashboard"):
+                return _out("too many wrong tokens at a time: try again", 429)
             return HTMLResponse(render("login.html", wrong=True), 401)
+        admit(request)
+        audit.allow(request, f"session {session.name}")
         response = RedirectResponse("/", 303)
         set_cookie(request, response, session)
         return response

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 
 from cuckoo_zfsiscsi.service.api import make_api
+from cuckoo_zfsiscsi.service.attempts import Attempts
 from cuckoo_zfsiscsi.service.dashboard.app import make_app
 from cuckoo_zfsiscsi.service.dashboard.feed import Feed
 from cuckoo_zfsiscsi.service.host import Host
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from cuckoo_zfsiscsi.service.fleet import Fleet
 
 TOKEN = "a token of the test"
+PAUSE = 0.01
+"""Seconds that the answer to the first wrong one takes."""
 
 
 def application(one: object, token: str | None = TOKEN) -> Starlette:
     fleet = cast("Fleet", one)
-    return make_app(fleet, make_api(fleet, token), token, Feed(fleet))
+    attempts = Attempts(first=PAUSE)
+    return make_app(fleet, make_api(fleet, token, attempts=attempts), token, Feed(fleet), attempts)
 
 
 @pytest.fixture
