@@ -14,13 +14,12 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.config import HostConfig
+from cuckoo_zfsiscsi.netboot.lines import STRANGER, LineLimit
 
 log = logging.getLogger(__name__)
 
 LINES = 10
-"""In the log for one source in PERIOD; more are counted."""
-PERIOD = 60.0
-"""Seconds."""
+"""Of one host in lines.PERIOD, and of all strangers together; more are counted."""
 FLOOD, IN = 60, 10.0
 """So many DHCP requests in so many seconds are a flood: a machine that boots makes a dozen."""
 ARP = Path("/proc/net/arp")
@@ -57,15 +56,14 @@ class Offences:
         self._clock = clock
         self._names = {str(host.ip): host.label for host in hosts}
         self._names |= {host.mac: host.label for host in hosts}
+        self._limit = LineLimit(LINES, clock)
         self._lock = threading.Lock()
-        self._said: Counter[str] = Counter()
-        self._since = 0.0
         self._requests: Counter[tuple[str, bool]] = Counter()
         self._counted_since = 0.0
 
     def name(self, source: str) -> str:
         """Return who has an IP or MAC address."""
-        return self._names.get(source, "no host of ours")
+        return self._names.get(source, STRANGER)
 
     def tell(self, source: str, what: str) -> None:
         """Write a line.
@@ -74,20 +72,12 @@ class Offences:
             source: IP or MAC address of who did it.
             what: it did, in one line; what a guest chose is in quotation marks.
         """
-        now = self._clock.monotonic()
-        with self._lock:
-            if now > self._since + PERIOD:
-                more = {who: n - LINES for who, n in self._said.items() if n > LINES}
-                self._said.clear()
-                self._since = now
-            else:
-                more = {}
-            self._said[source] += 1
-            is_too_much = self._said[source] > LINES
-        for who, number in more.items():
-            log.warning("%s (%s): %d more of this", self.name(who), who, number)
-        if not is_too_much:
-            log.warning("%s (%s) %s", self.name(source), source, what)
+        name = self.name(source)
+        is_written, missing = self._limit.count(name)
+        for who, number in missing.items():
+            log.warning("%s: %d more of this", who, number)
+        if is_written:
+            log.warning("%s (%s) %s", name, source, what)
 
     def count_dhcp(self, sender: str, card: str) -> None:
         """Count a DHCP request; those of all unknown senders together.

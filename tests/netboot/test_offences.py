@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cuckoo_zfsiscsi.netboot import offences
+from cuckoo_zfsiscsi.netboot import lines, offences
 from cuckoo_zfsiscsi.netboot.offences import Offences, neighbour
 from tests.clocks import VirtualClock
 from tests.netboot.conftest import IP1, MAC1, MAC2, MakeConfig
@@ -36,13 +36,13 @@ def test_a_guest_cant_fill_the_log(
         seen.tell(IP1, f"does {number}")
     assert len(caplog.messages) == offences.LINES
     assert caplog.messages[0] == f"pc1 ({IP1}) does 0"
-    clock.sleep(offences.PERIOD)
+    clock.sleep(lines.PERIOD)
     seen.tell(IP1, "does one more")
     assert len(caplog.messages) == offences.LINES
     clock.sleep(0.1)
     seen.tell("10.99.0.77", "does it, too")
     assert caplog.messages[-2:] == [
-        f"pc1 ({IP1}): {1001 - offences.LINES} more of this",
+        f"pc1: {1001 - offences.LINES} more of this",
         "no host of ours (10.99.0.77) does it, too",
     ]
 
@@ -84,3 +84,15 @@ def test_a_slow_one_is_none(
         seen.count_dhcp(MAC1, MAC1)
         clock.sleep(1.1 * offences.IN / offences.FLOOD)
     assert caplog.messages == []
+
+
+def test_made_up_addresses_fill_no_log(
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture, clock: VirtualClock
+) -> None:
+    """Strangers have one share, all together; that of a host is its own."""
+    seen = Offences(make_config().hosts, clock)
+    for number in range(1000):
+        seen.tell(f"10.99.{number // 256}.{number % 256}", "does it")
+    assert len(caplog.messages) == offences.LINES + 2, "two of these addresses are hosts'"
+    seen.tell(IP1, "does it")
+    assert caplog.messages[-1] == f"pc1 ({IP1}) does it"
