@@ -156,8 +156,8 @@ class Storage(Section):
     portal_port: f.Port = Field(
         3260,
         description="TCP port of the iSCSI target, from which those of the hosts are counted: a "
-        "host's is this plus the number that its address has in its network. With 3260, "
-        "10.99.0.11 in 10.99.0.0/24 logs in at port 3271.",
+        "host's is this plus the number that its address has in its network (the last 14 bits of "
+        "it). With 3260, 10.99.0.11 in 10.99.0.0/24 logs in at port 3271.",
         examples=["3260"],
     )
     iqn: f.Iqn = Field(

@@ -16,6 +16,8 @@ from cuckoo_zfsiscsi.config.section import Checked
 
 MOST = 65535
 """Highest TCP port."""
+SPAN = 1 << 14
+"""Addresses after which ports begin anew: a network may have more of them than there are ports."""
 
 
 def port_of(ip: IPv4Address, network: IPv4Interface, first: int) -> int:
@@ -26,7 +28,7 @@ def port_of(ip: IPv4Address, network: IPv4Interface, first: int) -> int:
         network: the server's address in its network.
         first: `portal_port` of [storage]: what is counted from.
     """
-    return first + int(ip) - int(network.network.network_address)
+    return first + (int(ip) - int(network.network.network_address)) % SPAN
 
 
 def check_ports(
@@ -41,8 +43,7 @@ def check_ports(
     """
     first = fixed["storage"].values.get("portal_port")
     boot = fixed["netboot"].values.get("boot_port")
-    found: dict[str, tuple[str, int]] = {}
-    """By host: its network's name and its port."""
+    found: dict[str, tuple[str, int]] = {}  # by host: its network's name and its port
     for name, host in hosts.items():
         network = host.values.get("network", "")
         own = networks[network].values.get("address") if network in networks else None
@@ -51,16 +52,21 @@ def check_ports(
             port = port_of(ip, own, first) if ip in own.network else None
         if port is not None:
             found[name] = (network, port)
+    free = next(port for port in range(first or MOST, 0, -1) if port not in _used(found, boot))
+
+    def mistake(name: str, reason: str) -> Mistake:
+        given = hosts[name].given.get("portal_port", "")
+        return Mistake(name, "portal_port", given, reason, f"portal_port = {free}")
+
     for name, (_, port) in found.items():
-        reason = f"would be {port}: no TCP port is above {MOST}" if port > MOST else ""
-        reason = f"is {port}, that of [netboot] boot_port" if port == boot else reason
-        if reason:
-            yield _mistake(name, hosts[name], f"its portal's port {reason}")
-    for (one, (net_a, a)), (two, (net_b, b)) in combinations(found.items(), 2):
-        if (net_a, a) == (net_b, b):
-            yield _mistake(two, hosts[two], f"its portal's port {a} is that of {one}, too")
+        if port > MOST:
+            yield mistake(name, f"would be {port}, and no TCP port is above {MOST}")
+        if port == boot:
+            yield mistake(name, f"is {port}, the boot_port of [netboot]")
+    for (one, a), (two, b) in combinations(found.items(), 2):
+        if a == b and hosts[one].values.get("ip") != hosts[two].values.get("ip"):
+            yield mistake(two, f"is {a[1]}, that of {one}")
 
 
-def _mistake(section: str, host: Checked, reason: str) -> Mistake:
-    given = host.given.get("portal_port", "")
-    return Mistake(section, "portal_port", given, reason, f"give {section} another: portal_port = ")
+def _used(found: Mapping[str, tuple[str, int]], boot: int | None) -> set[int | None]:
+    return {boot, *(port for _, port in found.values())}

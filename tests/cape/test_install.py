@@ -373,6 +373,8 @@ def test_nothing_is_wrong_on_one_server(
     server.add("eth0", "192.0.2.7/24")
     configure(installed, "routing", "[routing]\nroute = internet\ninternet = eth0\n")
     configure(installed, "cuckoo", f"[cuckoo]\nrooter = {tmp_path}/cuckoo-rooter\n")
+    bpf = BPF.replace("203.0.113.1", "203.0.113.2")
+    configure(installed, "auxiliary", f"[sniffer]\nbpf = {bpf}\n")
     assert set(found(installed, seen)) == {
         f"CAPE's rooter {tmp_path}/cuckoo-rooter", "net.ipv4.ip_forward = 0",
         "firewall for 203.0.113.2",
