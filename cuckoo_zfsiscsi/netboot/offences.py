@@ -7,6 +7,7 @@ see which host tried. A guest must not fill the log: of each host a few lines a 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -19,7 +20,9 @@ from cuckoo_zfsiscsi.netboot.lines import STRANGER, LineLimit
 log = logging.getLogger(__name__)
 
 LINES = 10
-"""Of one host in lines.PERIOD, and of all strangers together; more are counted."""
+"""Of each kind in lines.PERIOD, of one host, and of all strangers together; more are counted."""
+QUOTED = "['\"]"
+"""Where what a guest has chosen begins."""
 FLOOD, IN = 60, 10.0
 """So many DHCP requests in so many seconds are a flood: a machine that boots makes a dozen."""
 ARP = Path("/proc/net/arp")
@@ -73,9 +76,10 @@ class Offences:
             what: it did, in one line; what a guest chose is in quotation marks.
         """
         name = self.name(source)
-        is_written, missing = self._limit.count(name)
-        for who, number in missing.items():
-            log.warning("%s: %d more of this", who, number)
+        # Of each kind, as no kind shall hide another: it is what no guest has chosen
+        is_written, missing = self._limit.count(f"{name} {re.split(QUOTED, what)[0].strip()}")
+        for kind, number in missing.items():
+            log.warning("%s ...: %d more of this", kind, number)
         if is_written:
             log.warning("%s (%s) %s", name, source, what)
 

@@ -33,16 +33,18 @@ def test_a_guest_cant_fill_the_log(
 ) -> None:
     seen = Offences(make_config().hosts, clock)
     for number in range(1000):
-        seen.tell(IP1, f"does {number}")
+        seen.tell(IP1, f"asks for {str(number)!r}")
     assert len(caplog.messages) == offences.LINES
-    assert caplog.messages[0] == f"pc1 ({IP1}) does 0"
+    assert caplog.messages[0] == f"pc1 ({IP1}) asks for '0'"
+    seen.tell(IP1, "floods")
+    assert caplog.messages[offences.LINES :] == [f"pc1 ({IP1}) floods"], "nothing else hides it"
     clock.sleep(lines.PERIOD)
-    seen.tell(IP1, "does one more")
-    assert len(caplog.messages) == offences.LINES
+    seen.tell(IP1, "asks for 'one more'")
+    assert len(caplog.messages) == offences.LINES + 1
     clock.sleep(0.1)
     seen.tell("10.99.0.77", "does it, too")
     assert caplog.messages[-2:] == [
-        f"pc1: {1001 - offences.LINES} more of this",
+        f"pc1 asks for ...: {1001 - offences.LINES} more of this",
         "no host of ours (10.99.0.77) does it, too",
     ]
 
