@@ -1,4 +1,4 @@
-"""The ruleset: is it loaded, and is it what zfsiscsi.conf makes now?
+"""Whether the ruleset is loaded, and is what zfsiscsi.conf makes now.
 
 What is loaded is compared with what the kernel says when it is given the rules of now, in a network
 namespace of nobody's: so a rule that somebody has removed by hand is missed, too.

@@ -122,7 +122,7 @@ class PaperBoot(BaseWorker):
     def _must_pause(self, now: float) -> bool:
         """Whether those that ask wait, as their host boots in a loop."""
         is_new = self._state is not State.CLEAN
-        return is_new and now < self._loop.next_at and not (self._is_awaited() or self._stranger)
+        return is_new and now < self._loop.next_at and not self._is_awaited()
 
     def _nudge(self) -> None:
         with self._wake:

@@ -1,4 +1,4 @@
-"""Floods of the boot network from one guest, and how long a sibling waits for what it boots from."""
+"""Floods of the boot network by a guest, and how long a sibling waits for what it boots from."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BOOT_FILE = "undionly.kpxe"
 LISTENER = (str(SERVER.ip), 8471)
 TFTP = (str(SERVER.ip), 69)
 LATE = 15.0
-"""Seconds by which a sibling may be late here. What is promised is 2; what is measured, with nothing
-else on the machine, a hundredth. Each of these attacks cost half a minute or more."""
+"""Seconds by which a sibling may be late here. What is promised is 2; what is measured, with little
+else on the machine, a tenth at most. Each of these attacks cost half a minute or more."""
 RETRY = 1.0
 """Seconds after which a ROM repeats what was not answered."""
 

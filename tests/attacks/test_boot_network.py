@@ -1,4 +1,4 @@
-"""A guest against DHCP, TFTP and the boot listener; no ruleset is loaded, as test_ruleset.py has it."""
+"""A guest against DHCP, TFTP and the boot listener. No ruleset is loaded: see test_ruleset.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 

@@ -277,7 +277,7 @@ def test_a_crowd_is_told_to_ask_again(boots: Boots, maker: Maker, port: int) -> 
         with httpx2.Client(
             transport=httpx2.HTTPTransport(local_address=address), timeout=HANG
         ) as guest:
-            return guest.get(url, params={"mac": mac}).text
+            return str(guest.get(url, params={"mac": mac}).text)
 
     with ThreadPoolExecutor() as pool:
         mine = [pool.submit(ask, MAC1, "127.0.0.1") for _ in range(4)]
@@ -298,7 +298,9 @@ def test_a_stranger_is_dropped_unheard(port: int, caplog: pytest.LogCaptureFixtu
     for address, asked in ((STRANGER, "127.0.0.1"), (STRANGER, "127.0.0.1")):
         with socket.create_connection((asked, port), HANG, (address, 0)) as stranger:
             assert not heard(stranger)
-    line = f"no host of ours ({STRANGER}) connects to the boot listener at 127.0.0.1, and is dropped"
+    line = (
+        f"no host of ours ({STRANGER}) connects to the boot listener at 127.0.0.1, and is dropped"
+    )
     wait(lambda: caplog.text.count(line) == 2, seen=lambda: caplog.messages)
 
 
@@ -311,8 +313,8 @@ def test_who_asks_too_much_is_told_to_ask_again(
     url = f"http://127.0.0.1:{port}"
     while not answers or answers[-1] == "one":
         with httpx2.Client(base_url=url, trust_env=False, timeout=HANG) as fresh:
-            for _ in range(20):
-                answers.append(fresh.get("/boot.ipxe", params={"mac": MAC1}).text)
+            asked = (fresh.get("/boot.ipxe", params={"mac": MAC1}) for _ in range(20))
+            answers.extend(answer.text for answer in asked)
     assert answers.count("one") >= limits.REQUESTS[1]
     assert answers[-1] in render_waits()
     assert "pc2 (127.0.0.1) asks the boot listener too much" in caplog.text

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from cuckoo_zfsiscsi.service import boot_loop
@@ -34,7 +36,7 @@ def boot_in_a_loop(until: float) -> list[float]:
 def test_a_loop_waits_ever_longer() -> None:
     """Until its boots are as far apart as are forgotten."""
     boots = boot_in_a_loop(24 * 3600.0)
-    pauses = [after - before for before, after in zip(boots, boots[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(boots)]
     assert pauses[: FREE - 1] == (FREE - 1) * [1.0]
     growing = pauses[FREE - 1 : FREE + 5]
     assert growing == sorted(growing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -214,7 +215,7 @@ def test_boots_in_a_loop(
         times.append(clock.monotonic())
         assert world.journal.count("swap") == number + 1
         clock.sleep(ECHO)
-    pauses = [after - before for before, after in zip(times, times[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(times)]
     assert max(pauses[:FREE]) < LOGIN + 1
     assert pauses[FREE + 1 :] == sorted(pauses[FREE + 1 :])
     assert pauses[-1] > 5 * LOGIN
