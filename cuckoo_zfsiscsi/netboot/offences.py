@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock
@@ -27,12 +27,19 @@ FLOOD, IN = 60, 10.0
 """So many DHCP requests in so many seconds are a flood: a machine that boots makes a dozen."""
 ARP = Path("/proc/net/arp")
 LINE = 100
-"""Bytes in which a line of it has its first four words (arp_format_neigh_entry() of Linux)."""
+"""Bytes in which a line of it is whole (arp_format_neigh_entry() of Linux)."""
 NOBODY = "00:00:00:00:00:00"
 
 
-def neighbour(address: str, table: Path = ARP) -> str:
-    """Return the MAC address that an address of the boot network has now, "" if not known."""
+def neighbour(address: str, table: Path = ARP, interface: str = "") -> str:
+    """Return the MAC address that an address of the boot network has now, "" if not known.
+
+    Args:
+        address: of the host.
+        table: the kernel's.
+        interface: towards the host: what a guest of another network has told of the address does
+            not count. "" for any.
+    """
     try:
         lines = table.read_bytes()
     except OSError:
@@ -40,10 +47,25 @@ def neighbour(address: str, table: Path = ARP) -> str:
     # Without a look at every line: hundreds of hosts may ask at once
     begin, wanted = 0, b"\n%s " % address.encode()
     while (begin := lines.find(wanted, begin) + 1) > 0:
-        words = lines[begin : begin + LINE].split(None, 4)
-        if len(words) > 3 and (card := words[3].decode("ascii", "replace")) != NOBODY:
-            return card
+        words = lines[begin : begin + LINE].decode("ascii", "replace").split(None, 6)
+        if len(words) > 5 and words[3] != NOBODY and interface in ("", words[5]):
+            return words[3]
     return ""
+
+
+class Neighbours:
+    """Tells the MAC addresses of hosts, each as its own network has it.
+
+    Args:
+        interfaces: towards each host, by its address.
+    """
+
+    def __init__(self, interfaces: Mapping[str, str]) -> None:
+        self._interfaces = interfaces
+
+    def __call__(self, address: str) -> str:
+        """Return the MAC address that an address has now, "" if it is not known."""
+        return neighbour(address, interface=self._interfaces.get(address, ""))
 
 
 class Offences:

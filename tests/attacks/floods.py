@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -11,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cuckoo_zfsiscsi.lab.network import SERVER
+from tests.faults import attacker
 from tests.faults.farm import Farm
 from tests.netboot.network import inside
 from tests.waiting import HANG, wait
 
 BOOT_FILE = "undionly.kpxe"
+IPV4 = 0x0800
 LISTENER = (str(SERVER.ip), 8471)
 TFTP = (str(SERVER.ip), 69)
 LATE = 15.0
@@ -69,6 +72,27 @@ def fetch(where: Path) -> bytes:
                     guest.sendto(say, to)
                     return b"".join(got)
             assert time.monotonic() < end, f"no boot file, {len(got)} blocks of it came"
+
+
+def lease(where: Path, card: str) -> str:
+    """Ask DHCP for an address, as a ROM does; return it."""
+    own, number = bytes.fromhex(card.replace(":", "")), os.urandom(4)
+    with inside(where):
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(IPV4))
+    end = again = time.monotonic()
+    end += HANG
+    with wire:
+        wire.bind(("eth0", IPV4))
+        while (now := time.monotonic()) < end:
+            if now >= again:
+                wire.send(attacker.dhcp(own, own, number, b"\x35\1\1"))
+                again = now + RETRY
+            wire.settimeout(RETRY)
+            with contextlib.suppress(TimeoutError):
+                frame = wire.recv(2048)
+                if frame[34:38] == b"\0\x43\0\x44" and frame[46:50] == number:
+                    return socket.inet_ntoa(frame[58:62])
+    raise AssertionError("no address")
 
 
 def measured(act: Callable[[], object]) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.netboot import lines, offences
-from cuckoo_zfsiscsi.netboot.offences import Offences, neighbour
+from cuckoo_zfsiscsi.netboot.offences import Neighbours, Offences, neighbour
 from tests.clocks import VirtualClock
 from tests.netboot.conftest import IP1, MAC1, MAC2, MakeConfig
 
@@ -13,6 +13,8 @@ TABLE = """\
 IP address       HW type     Flags       HW address            Mask     Device
 10.99.0.11       0x1         0x2         52:54:00:99:00:01     *        boot0
 10.99.0.12       0x1         0x0         00:00:00:00:00:00     *        boot0
+10.99.0.13       0x1         0x2         52:54:00:99:00:66     *        vlan20
+10.99.0.13       0x1         0x2         52:54:00:99:00:03     *        boot0
 """
 
 
@@ -21,6 +23,18 @@ def test_who_has_an_address(tmp_path: Path) -> None:
     asked = ["10.99.0.11", "10.99.0.12", "10.99.0.1"]
     assert [neighbour(address, tmp_path / "arp") for address in asked] == [MAC1, "", ""]
     assert neighbour("10.99.0.11", tmp_path / "none") == ""
+
+
+def test_a_guest_of_another_network_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells the server there that it has the address: then the host would get no script."""
+    (tmp_path / "arp").write_text(TABLE)
+    monkeypatch.setattr(offences.neighbour, "__defaults__", (tmp_path / "arp", ""))
+    cards = Neighbours({"10.99.0.13": "boot0", "10.99.0.12": "boot0"})
+    asked = ["10.99.0.13", "10.99.0.12", "10.99.0.11", "10.99.0.1"]
+    assert [cards(address) for address in asked] == ["52:54:00:99:00:03", "", MAC1, ""]
+    assert Neighbours({"10.99.0.13": "boot1"})("10.99.0.13") == ""
 
 
 @pytest.fixture
