@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def doctor(ctx: typer.Context, as_json: JsonOption = False) -> None:
-        """Look at this storage server: kernel, pool, LVM, network card, time, systemd unit.
+        """Look at this storage server: kernel, pool, network card, firewall, time, systemd unit.
 
         Changes nothing. Ends with 1 if there is an error, with 0 if there are only warnings.
         zfsiscsi check looks at the configuration, images and power devices.

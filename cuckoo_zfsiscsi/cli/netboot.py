@@ -98,7 +98,8 @@ def firewall(
 ) -> None:
     """Print an nftables ruleset: what guests reach on this server and through it, no more.
 
-    On it they reach DHCP, TFTP, the boot listener, their iSCSI portal, and CAPE's result server.
+    On it they reach DHCP, TFTP, the boot listener, their iSCSI portal, and CAPE's result server;
+    each from its own card, and none so much of it that the others go short.
     Through it, if it is their gateway, they reach what CAPE's rooter opens for a run; but no
     sibling, power device or control API, and no private network that is not in `allow`. See
     docs/switch.rst for the rest.

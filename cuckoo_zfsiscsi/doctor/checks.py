@@ -10,6 +10,7 @@ from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.doctor.clock import check_clock
 from cuckoo_zfsiscsi.doctor.datasets import check_datasets
 from cuckoo_zfsiscsi.doctor.disks import check_disks
+from cuckoo_zfsiscsi.doctor.firewall import check_firewall
 from cuckoo_zfsiscsi.doctor.kernel import (
     check_configfs,
     check_modules,
@@ -52,6 +53,7 @@ CHECKS = (
     Check("time", check_clock),
     Check("network card", check_nic),
     Check("ports", check_ports),
+    Check("firewall", check_firewall),
     Check("other services", check_others),
     Check("space", check_space),
     Check("systemd unit", check_unit),

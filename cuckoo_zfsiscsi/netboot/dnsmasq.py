@@ -15,9 +15,14 @@ from cuckoo_zfsiscsi.netboot import OnEvent, render_template
 from cuckoo_zfsiscsi.netboot.address import ensure_addresses
 from cuckoo_zfsiscsi.netboot.checker import check
 from cuckoo_zfsiscsi.netboot.describe import BOOT_FILES, describe
+from cuckoo_zfsiscsi.netboot.lines import ServerLog
 
 INSTALL = "apt install dnsmasq-base"
 CLOSE_TIMEOUT = 5.0
+TRANSFERS, TRANSFERS_EACH = 1000, 100
+"""Transfers by TFTP at a time: at least, and for each host. Its own default of 50 is used up by one
+guest that asks and says no more: such a transfer lasts half a minute. The firewall keeps a single
+host below a third of its share."""
 
 # Lines of dnsmasq 2.90. What a client can choose stands where it can't pass for an address.
 DHCP_LINE = re.compile(r"dnsmasq-dhcp(?:\[\d+\])?: (?:\d+ )?DHCPACK\([^)]*\) \S+ ([0-9a-f:]{17})\b")
@@ -45,6 +50,7 @@ def render(config: Config, *, dhcp: bool = True, tftp: bool = True) -> str:
         serves=serves,
         dhcp=dhcp,
         tftp=tftp,
+        transfers=max(TRANSFERS, TRANSFERS_EACH * len(config.hosts)),
         **BOOT_FILES,
     )
 
@@ -67,6 +73,7 @@ class Dnsmasq:
         self._on_event = on_event
         self._by_mac = {host.mac: host.label for host in config.hosts}
         self._by_ip = {str(host.ip): host.label for host in config.hosts}
+        self._log = ServerLog(log, "", config.hosts)
         self._file = config.zfsiscsi.run_dir / "dnsmasq.conf"
         self._serving = threading.Event()
         self._daemon = Daemon(
@@ -110,7 +117,7 @@ class Dnsmasq:
 
     def _read(self, line: str) -> None:
         at = time.monotonic()
-        log.info("%s", line)
+        self._log.write(line)
         if STARTED_LINE.match(line):
             self._serving.set()
         elif acked := DHCP_LINE.match(line):

@@ -28,7 +28,7 @@ RESULT_PORT = 2042
 NFTABLES = Kind(
     None, lambda _nets: "", test=("nft", "--check", "--file"), install="apt install nftables"
 )
-TABLES = ("inet zfsiscsi", "bridge zfsiscsi")
+TABLES = ("inet zfsiscsi", "bridge zfsiscsi", "arp zfsiscsi")
 PUBLISHED = "0x04000000"
 """Bit of a connection's mark: it began towards an address of the server itself."""
 PRIVATE = (
@@ -56,6 +56,8 @@ class Guarded:
     interface: str
     server: IPv4Address
     hosts: tuple[IPv4Address, ...]
+    cards: Mapping[IPv4Address, str]
+    """Of each of these hosts the MAC address that it alone sends from."""
     disks: tuple[tuple[IPv4Address, str], ...]
     """Host, and its portal's address and port, which no other host reaches."""
     guests: Mapping[str, IPv4Address]
@@ -206,6 +208,7 @@ def _guard_network(config: Config, server: Server, net: BootNetwork) -> Guarded:
             for host in hosts
         ),
         hosts=tuple(IPv4Address(host.ip) for host in hosts),
+        cards={host.ip: host.mac for host in net.hosts},
         guests={host.label: IPv4Address(host.ip) for host, _ in guests},
         gateways=tuple(dict.fromkeys(here.values())),
         names=tuple(dict.fromkeys(names)),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import secrets
 import time
 from collections import Counter
@@ -10,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.responses import FileResponse, PlainTextResponse, Response
@@ -19,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cuckoo_zfsiscsi.errors import NetbootError, ZfsIscsiError
 from cuckoo_zfsiscsi.netboot.boots import Boots
+from cuckoo_zfsiscsi.netboot.clients import Clients
 from cuckoo_zfsiscsi.netboot.describe import FILES, INSTALL
 from cuckoo_zfsiscsi.netboot.script import render_waits
 
@@ -30,14 +33,15 @@ INSTALL_LIFETIME = 1800.0
 HELD = 20.0
 """Seconds for which a request may wait for its script: its host's disk is reset meanwhile."""
 STEP = 0.1
-"""Seconds after which a request is told to ask again if it is not the only one that waits."""
+"""Seconds after which a request is told to ask again if another host waits, too."""
 MOST = 16 << 10
 """Bytes that a client may send over one connection. A request takes 200, and few are made."""
-PER_ADDRESS = 8
-"""Connections that one address may have at a time: a guest must not lock the others out."""
+
+_parser_log = logging.getLogger("uvicorn.error.boot")
+_parser_log.setLevel(logging.ERROR)  # what a guest sends is told by Offences, so often and no more
 
 
-def create_app(boots: Boots, files: Mapping[str, bytes]) -> ASGIApp:
+def create_app(boots: Boots, files: Mapping[str, bytes], clients: Clients) -> ASGIApp:
     """Return the ASGI application; all that it does not serve has one and the same 404.
 
     A script that is made when it is asked for is waited for by a host that is alone; else, and when
@@ -47,31 +51,34 @@ def create_app(boots: Boots, files: Mapping[str, bytes]) -> ASGIApp:
 
     GET /boot.ipxe?mac=... is a host's boot script; GET or HEAD /files/NAME, from a host's address,
     a boot file: for firmware that boots by HTTP (UEFI 2.10, 24.7), which asks for its length first;
-    GET /install/NAME, from a host that installs, a file of its medium.
+    GET /install/NAME, from a host that installs, a file of its medium. A host that asks too much is
+    told to ask again, too, and is not listened to any further.
 
     Args:
         boots: who may have which script.
         files: boot files by name.
+        clients: who may ask how much.
     """
     later = render_waits()
-    held = 0
+    held: Counter[str] = Counter()
 
-    async def made(asked: Future[str]) -> str | None:
+    async def made(asked: Future[str], source: str) -> str | None:
         """Wait for a script; None if there will be none. Who made it says why."""
-        nonlocal held
         if not asked.done():
             done, end = asyncio.wrap_future(asked), time.monotonic() + HELD
-            held += 1
+            held[source] += 1
             try:
                 while not done.done() and time.monotonic() < end:
                     await asyncio.wait([done], timeout=STEP)
-                    if held > 1:
+                    if len(held) > 1:
                         break
             finally:
-                held -= 1
+                held[source] -= 1
+                if not held[source]:
+                    del held[source]
             # Either it is taken back here, or it is given away: never both
             if asked.cancel():
-                return secrets.choice(later[: held + 1])
+                return secrets.choice(later[: len(held) + 1])
             with suppress(ZfsIscsiError):
                 await done
         return None if asked.exception() else asked.result()
@@ -82,10 +89,14 @@ def create_app(boots: Boots, files: Mapping[str, bytes]) -> ASGIApp:
         method, path = scope["method"], scope["path"]
         source, asked = scope["client"][0] if scope["client"] else "", scope["server"][0]
         answer: Response | None = None
+        if not clients.may_ask(source):
+            boots.offences.tell(source, "asks the boot listener too much")
+            await _later(path, secrets.choice(later))(scope, receive, send)
+            return
         macs = QueryParams(scope["query_string"]).getlist("mac")
         if method == "GET" and path == PATH and len(macs) == 1:
             found = boots.lookup(macs[0], source, asked)
-            script = await made(found) if isinstance(found, Future) else found
+            script = await made(found, source) if isinstance(found, Future) else found
             if script is not None:
                 answer = PlainTextResponse(script, headers={"Cache-Control": "no-store"})
         else:
@@ -104,6 +115,14 @@ def create_app(boots: Boots, files: Mapping[str, bytes]) -> ASGIApp:
         await (answer or PlainTextResponse("not found\n", 404))(scope, receive, send)
 
     return app
+
+
+def _later(path: str, script: str) -> Response:
+    """Return the answer to who asks too much. For a script it is one: no firmware gives up then."""
+    end = {"Connection": "close", "Cache-Control": "no-store"}
+    if path == PATH:
+        return PlainTextResponse(script, headers=end)
+    return PlainTextResponse("too many requests\n", 429, headers=end)
 
 
 def read_files(root: Path, names: Iterable[str]) -> dict[str, bytes]:
@@ -126,34 +145,52 @@ def read_files(root: Path, names: Iterable[str]) -> dict[str, bytes]:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """HTTP connections that end by themselves, are few per address, and take little.
+    """HTTP connections of known hosts, that end by themselves, are few per host, and take little.
 
     On llhttp: with a parser in Python a storm of boots would take twice the time.
     """
 
     _end: asyncio.TimerHandle | None = None
-    _address: tuple[int, str]
+    _is_admitted = False
     _received = 0
-    _open: ClassVar[Counter[tuple[int, str]]] = Counter()
-    """By server and client: counted one by one, hundreds at once would wait for each other."""
+
+    def __init__(self, *args: Any, clients: Clients, boots: Boots, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's
+        super().__init__(*args, **kwargs)
+        self.logger = _parser_log
+        self._clients, self._offences = clients, boots.offences
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless this address has its share already."""
+        """Begin, if this is a host that has its share not used up already."""
         super().connection_made(transport)
+        self._source = self.client[0] if self.client else ""
+        asked = self.server[0] if self.server else ""
+        if why := self._clients.refuse(self, self._source, asked):
+            what = f"connects to the boot listener at {asked}, and is dropped: {why}"
+            self._offences.tell(self._source, what)
+            transport.abort()
+            return
+        self._is_admitted = True
         self.app_state = {"stay": self._stay}
         self._stay(LIFETIME)
-        self._address = (id(self.connections), self.client[0] if self.client else "")
-        self._open[self._address] += 1
-        if self._open[self._address] > PER_ADDRESS:
-            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take what a client sends, up to MOST bytes in all; the parser itself takes anything."""
+        if not self._is_admitted:
+            return
         self._received += len(data)
         if self._received > MOST:
             self.send_400_response("Too much.")
         else:
             super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, or none that is taken, and end."""
+        self._offences.tell(self._source, "sends the boot listener what is no request")
+        super().send_400_response(msg)
+
+    def abort(self) -> None:
+        """End the connection, at once."""
+        self.transport.abort()
 
     def _stay(self, seconds: float) -> None:
         """End the connection so many seconds from now, and not before."""
@@ -165,22 +202,25 @@ class BoundedProtocol(HttpToolsProtocol):
         """End."""
         if self._end:
             self._end.cancel()
-        self._open[self._address] -= 1
-        if not self._open[self._address]:
-            del self._open[self._address]
+        if self._is_admitted:
+            self._clients.leave(self, self._source)
         super().connection_lost(exc)
 
 
-def server_options() -> dict[str, Any]:
-    """Return what uvicorn.Config needs besides app, host and port."""
+def server_options(boots: Boots, clients: Clients) -> dict[str, Any]:
+    """Return what uvicorn.Config needs besides app, host and port.
+
+    Args:
+        boots: whose hosts are served.
+        clients: who may connect; the same that the application has.
+    """
     return {
-        "http": BoundedProtocol,
+        "http": functools.partial(BoundedProtocol, clients=clients, boots=boots),
         "ws": "none",
         "lifespan": "off",
         "server_header": False,
         "date_header": False,
         "proxy_headers": False,
         "access_log": False,
-        "limit_concurrency": 1024,
         "timeout_graceful_shutdown": 1,
     }

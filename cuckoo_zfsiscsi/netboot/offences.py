@@ -7,30 +7,39 @@ see which host tried. A guest must not fill the log: of each host a few lines a 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.config import HostConfig
+from cuckoo_zfsiscsi.netboot.lines import STRANGER, LineLimit
 
 log = logging.getLogger(__name__)
 
 LINES = 10
-"""In the log for one source in PERIOD; more are counted."""
-PERIOD = 60.0
-"""Seconds."""
+"""Of each kind in lines.PERIOD, of one host, and of all strangers together; more are counted."""
+QUOTED = "['\"]"
+"""Where what a guest has chosen begins."""
 FLOOD, IN = 60, 10.0
 """So many DHCP requests in so many seconds are a flood: a machine that boots makes a dozen."""
 ARP = Path("/proc/net/arp")
 LINE = 100
-"""Bytes in which a line of it has its first four words (arp_format_neigh_entry() of Linux)."""
+"""Bytes in which a line of it is whole (arp_format_neigh_entry() of Linux)."""
 NOBODY = "00:00:00:00:00:00"
 
 
-def neighbour(address: str, table: Path = ARP) -> str:
-    """Return the MAC address that an address of the boot network has now, "" if not known."""
+def neighbour(address: str, table: Path = ARP, interface: str = "") -> str:
+    """Return the MAC address that an address of the boot network has now, "" if not known.
+
+    Args:
+        address: of the host.
+        table: the kernel's.
+        interface: towards the host: what a guest of another network has told of the address does
+            not count. "" for any.
+    """
     try:
         lines = table.read_bytes()
     except OSError:
@@ -38,10 +47,25 @@ def neighbour(address: str, table: Path = ARP) -> str:
     # Without a look at every line: hundreds of hosts may ask at once
     begin, wanted = 0, b"\n%s " % address.encode()
     while (begin := lines.find(wanted, begin) + 1) > 0:
-        words = lines[begin : begin + LINE].split(None, 4)
-        if len(words) > 3 and (card := words[3].decode("ascii", "replace")) != NOBODY:
-            return card
+        words = lines[begin : begin + LINE].decode("ascii", "replace").split(None, 6)
+        if len(words) > 5 and words[3] != NOBODY and interface in ("", words[5]):
+            return words[3]
     return ""
+
+
+class Neighbours:
+    """Tells the MAC addresses of hosts, each as its own network has it.
+
+    Args:
+        interfaces: towards each host, by its address.
+    """
+
+    def __init__(self, interfaces: Mapping[str, str]) -> None:
+        self._interfaces = interfaces
+
+    def __call__(self, address: str) -> str:
+        """Return the MAC address that an address has now, "" if it is not known."""
+        return neighbour(address, interface=self._interfaces.get(address, ""))
 
 
 class Offences:
@@ -57,15 +81,14 @@ class Offences:
         self._clock = clock
         self._names = {str(host.ip): host.label for host in hosts}
         self._names |= {host.mac: host.label for host in hosts}
+        self._limit = LineLimit(LINES, clock)
         self._lock = threading.Lock()
-        self._said: Counter[str] = Counter()
-        self._since = 0.0
         self._requests: Counter[tuple[str, bool]] = Counter()
         self._counted_since = 0.0
 
     def name(self, source: str) -> str:
         """Return who has an IP or MAC address."""
-        return self._names.get(source, "no host of ours")
+        return self._names.get(source, STRANGER)
 
     def tell(self, source: str, what: str) -> None:
         """Write a line.
@@ -74,20 +97,13 @@ class Offences:
             source: IP or MAC address of who did it.
             what: it did, in one line; what a guest chose is in quotation marks.
         """
-        now = self._clock.monotonic()
-        with self._lock:
-            if now > self._since + PERIOD:
-                more = {who: n - LINES for who, n in self._said.items() if n > LINES}
-                self._said.clear()
-                self._since = now
-            else:
-                more = {}
-            self._said[source] += 1
-            is_too_much = self._said[source] > LINES
-        for who, number in more.items():
-            log.warning("%s (%s): %d more of this", self.name(who), who, number)
-        if not is_too_much:
-            log.warning("%s (%s) %s", self.name(source), source, what)
+        name = self.name(source)
+        # Of each kind, as no kind shall hide another: it is what no guest has chosen
+        is_written, missing = self._limit.count(f"{name} {re.split(QUOTED, what)[0].strip()}")
+        for kind, number in missing.items():
+            log.warning("%s ...: %d more of this", kind, number)
+        if is_written:
+            log.warning("%s (%s) %s", name, source, what)
 
     def count_dhcp(self, sender: str, card: str) -> None:
         """Count a DHCP request; those of all unknown senders together.

@@ -7,6 +7,7 @@ script by TFTP: every host under the same name, and each its own.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from dataclasses import replace
@@ -20,8 +21,11 @@ from cuckoo_zfsiscsi.netboot import OnEvent, isc, paper_hook, plain, render_temp
 from cuckoo_zfsiscsi.netboot.address import ensure_addresses
 from cuckoo_zfsiscsi.netboot.describe import describe
 from cuckoo_zfsiscsi.netboot.dnsmasq import Dnsmasq
+from cuckoo_zfsiscsi.netboot.lines import ServerLog
 from cuckoo_zfsiscsi.netboot.paper_door import Ask, PaperDoor
 from cuckoo_zfsiscsi.netboot.server import CLOSE_TIMEOUT, DhcpServer, Program
+
+log = logging.getLogger(__name__)
 
 BOOT_FILES = ("undionly.kpxe", "ipxe.efi", "snponly.efi")
 PATH = r"/[A-Za-z0-9_./+-]*"
@@ -79,6 +83,7 @@ class PaperFiles:
              "--address", f"{config.netboot.address.ip}:69", "--map-file", str(self._map),
              str(self._root)],
             run_dir / "tftpd.pid",
+            on_line=ServerLog(log, "in.tftpd: ", config.hosts).write,
             error=NetbootError,
             install="apt install tftpd-hpa",
             fix="who has its port? ss -lunp 'sport = :69'",

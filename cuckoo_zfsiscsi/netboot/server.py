@@ -20,6 +20,7 @@ from cuckoo_zfsiscsi.errors import NetbootError
 from cuckoo_zfsiscsi.netboot import OnEvent
 from cuckoo_zfsiscsi.netboot.checker import check
 from cuckoo_zfsiscsi.netboot.dnsmasq import Dnsmasq
+from cuckoo_zfsiscsi.netboot.lines import ServerLog
 
 CLOSE_TIMEOUT = 5.0
 WHO = "who has its port? ss -lunp 'sport = :67'"
@@ -105,6 +106,7 @@ class DhcpServer:
         self._by_mac = {host.mac: host.label for host in config.hosts}
         self._folder = config.zfsiscsi.run_dir / folder
         self._program = program(self._folder)
+        self._log = ServerLog(log, f"{self._program.name}: ", config.hosts)
         self._serving = threading.Event()
         self._broken = ""
         self._beside = beside or Dnsmasq(config, on_event, dhcp=False)
@@ -160,7 +162,7 @@ class DhcpServer:
 
     def _read(self, line: str) -> None:
         at = time.monotonic()
-        log.info("%s: %s", self._program.name, line)
+        self._log.write(line)
         if self._program.broken and self._program.broken.match(line):
             self._broken = line
         elif self._program.started.match(line):

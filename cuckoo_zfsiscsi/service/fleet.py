@@ -18,6 +18,7 @@ from cuckoo_zfsiscsi.netboot import flows
 from cuckoo_zfsiscsi.netboot.boots import Boots
 from cuckoo_zfsiscsi.netboot.drivers import make_netboot, tftp_folder
 from cuckoo_zfsiscsi.netboot.medium import place
+from cuckoo_zfsiscsi.netboot.offences import Neighbours
 from cuckoo_zfsiscsi.netboot.server import Netboot
 from cuckoo_zfsiscsi.netboot.watch import Watch
 from cuckoo_zfsiscsi.power.connect import make_power, make_witness
@@ -53,7 +54,8 @@ class Fleet:
     def __init__(self, config: Config) -> None:
         self.config = config
         listeners = {h.label: str(config.network_of(h).address.ip) for h in config.hosts}
-        self.boots = Boots(config.hosts, on_event=self._note, listeners=listeners)
+        cards = Neighbours({str(h.ip): config.network_of(h).interface for h in config.hosts})
+        self.boots = Boots(config.hosts, self._note, cards, listeners)
         self.history = History(config.storage.path / HISTORY)
         labels = [host.label for host in config.hosts]
         self.recent = Recent(labels)

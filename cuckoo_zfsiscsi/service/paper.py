@@ -16,8 +16,7 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.netboot.medium import Medium
 from cuckoo_zfsiscsi.power import PowerState, Proof
-from cuckoo_zfsiscsi.service.boot import ECHO
-from cuckoo_zfsiscsi.service.paper_boot import Script
+from cuckoo_zfsiscsi.service.paper_boot import Script, is_echo
 from cuckoo_zfsiscsi.service.paper_worker import FOLLOWING, RESETTING, PaperWorker
 from cuckoo_zfsiscsi.service.report import HostReport, Run, State
 from cuckoo_zfsiscsi.service.wishes import Stopped
@@ -46,21 +45,23 @@ class PaperHost(PaperWorker):
     def ask(self) -> Script:
         """Take a request for the boot script. Does not wait: the answer may."""
         asked: Script = Future()
+        arrived = self._clock.monotonic()  # before the lock, which others may hold for long
         with self._wake:
             # Of those that wait no more the last is enough: it is about the next boot
             self._asks = [*(ask for ask in self._asks if not ask.cancelled()), asked]
-            now = self._clock.monotonic()
             # An answer wakes no thread: it would take its time from those that wait for theirs
             if self._closing or self._reason:
                 why = f"it is quarantined: {self._reason}" if self._reason else "the service stops"
                 self._refuse(BootRefusedError(why))
             elif self._state is State.CLEAN and not self._stranger and not self._cut_why:
                 self._answer()
-            elif self._state is State.BOOTING and now < self._answered_at + ECHO:
+            elif self._state is State.BOOTING and is_echo(
+                arrived, self._answered_at, has_login=self._has_login()
+            ):
                 self._asks.remove(asked)
                 asked.set_result(self._script)
             else:
-                if self._step == FOLLOWING:
+                if self._step == FOLLOWING and not self._must_pause(arrived):
                     self._cancel.set("a boot script is asked for")
                 self._wake.notify()
         return asked

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, ZfsIscsiError
+from cuckoo_zfsiscsi.netboot.lines import LineLimit
 from cuckoo_zfsiscsi.service.base import BaseWorker
-from cuckoo_zfsiscsi.service.boot import POLL, Boot
+from cuckoo_zfsiscsi.service.boot import ECHO, POLL, Boot
+from cuckoo_zfsiscsi.service.boot_loop import BootLoop
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import BootReport, State
 from cuckoo_zfsiscsi.service.signs import Signs
@@ -23,6 +26,8 @@ FOLLOW = 0.5
 """Seconds between two looks at a boot: nobody waits for it, and hundreds may boot at once."""
 RETRY_FIRST = 5.0
 """Seconds from a failure to the first attempt to heal a quarantined host."""
+REFUSED_LINES = 10
+"""In the log about requests of one host, in a minute; its guest may ask without end."""
 
 Script = Future[str]
 """Done with the boot script, or fails with the reason why there is none. Whoever has cancelled it
@@ -32,6 +37,17 @@ did not get the script, and asks again."""
 def _waiting(asks: list[Script]) -> list[Script]:
     """Return those that still wait: from here on they can't be cancelled. Call it once for each."""
     return [ask for ask in asks if ask.set_running_or_notify_cancel()]
+
+
+def is_echo(arrived: float, answered: float, *, has_login: bool) -> bool:
+    """Whether a request is the same boot's as the one that was answered last.
+
+    Args:
+        arrived: when it came (monotonic seconds), however much later it is looked at.
+        answered: when the script was given away.
+        has_login: somebody has used the script since.
+    """
+    return arrived < answered + ECHO and not has_login
 
 
 class PaperBoot(BaseWorker):
@@ -47,6 +63,8 @@ class PaperBoot(BaseWorker):
         self._signs = Signs(self._clock)
         self._pace = parts.pace
         self._answered_at = self._look_at = 0.0
+        self._loop = BootLoop()
+        self._refused = LineLimit(REFUSED_LINES, self._clock)
         self._due: float | None = None
         """When the run's boot must be ready (monotonic seconds); None: it is not switched on."""
 
@@ -55,7 +73,11 @@ class PaperBoot(BaseWorker):
     def _refuse(self, error: ZfsIscsiError) -> None:
         asks, self._asks = self._asks, []
         if asks:
-            log.warning("%s gets no boot script: %s", self.config.label, error)
+            is_written, missing = self._refused.count(self.config.label)
+            for who, number in missing.items():
+                log.warning("%s got no boot script %d more times", who, number)
+            if is_written:
+                log.warning("%s gets no boot script: %s", self.config.label, error)
         for ask in _waiting(asks):
             ask.set_exception(error)
 
@@ -68,7 +90,8 @@ class PaperBoot(BaseWorker):
         self._answered_at = self._clock.monotonic()
         self._look_at = self._answered_at + self._pace.pause(FOLLOW)
         self._pace.call(self._look_at, self._nudge)
-        self._boot.report.warning = self._steps.flows_warning
+        warnings = self._steps.flows_warning, self._count_boot()
+        self._boot.report.warning = "; ".join(filter(None, warnings))
         self._boot.note("script", self._answered_at)
         if self._observer:
             self._observer.note_boot(self._answered_at)
@@ -78,12 +101,38 @@ class PaperBoot(BaseWorker):
         for ask in asks:
             ask.set_result(self._script)
 
+    def _count_boot(self) -> str:
+        """Count the boot that begins; return the warning if there are too many in a row."""
+        if self._is_awaited():  # a run's, which this service has switched on
+            return ""
+        loop = self._loop.after_boot(self._answered_at)
+        warning = ""
+        if loop.pause:
+            warning = (
+                f"{self.config.label} boots in a loop: the next boot gets its disk not before "
+                f"{loop.pause:.0f} s from this one (fix: does its disk boot? "
+                f"zfsiscsi hosts {self.config.label}; docs/paper-mode.rst)"
+            )
+            if not loop.is_told:
+                log.warning("%s", warning)
+                loop = replace(loop, is_told=True)
+        self._loop = loop
+        return warning
+
+    def _must_pause(self, now: float) -> bool:
+        """Whether those that ask wait, as their host boots in a loop."""
+        is_new = self._state is not State.CLEAN
+        return is_new and now < self._loop.next_at and not self._is_awaited()
+
     def _nudge(self) -> None:
         with self._wake:
             self._wake.notify()
 
     def _has_begun(self) -> bool:
         return self._boot is not None and self._boot.age > 0
+
+    def _has_login(self) -> bool:
+        return self._boot is not None and "login" in self._boot.report.stages
 
     def _is_awaited(self) -> bool:
         return self._run is not None and not self._run.booted.done()

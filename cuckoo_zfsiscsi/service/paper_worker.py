@@ -75,7 +75,8 @@ class PaperWorker(PaperBoot):
             return "cutting power", self._cut
         if self._state in (State.UNKNOWN, State.DIRTY):
             return RESETTING, self._restore
-        if self._asks or (self._stranger and now >= self._look_at):
+        is_asked = bool(self._asks) and not self._must_pause(now)
+        if is_asked or (self._stranger and now >= self._look_at):
             return "looking whether the last boot is over", self._judge
         return self._next_of_boot(now)
 
@@ -100,6 +101,8 @@ class PaperWorker(PaperBoot):
             times.append(self._look_at - now)
         if self._is_awaited() and self._due is not None:
             times.append(self._due - now)
+        if self._asks:
+            times.append(self._loop.next_at - now)
         if not times:
             return self._signs.patience(now)
         return max(0.0, min(times))

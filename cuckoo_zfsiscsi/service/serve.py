@@ -24,6 +24,7 @@ from cuckoo_zfsiscsi.config import Config, load
 from cuckoo_zfsiscsi.config.certificate import CIPHERS, load_certificate
 from cuckoo_zfsiscsi.config.model import General
 from cuckoo_zfsiscsi.errors import ServeError, ZfsIscsiError
+from cuckoo_zfsiscsi.netboot.clients import Clients
 from cuckoo_zfsiscsi.netboot.describe import boot_file
 from cuckoo_zfsiscsi.netboot.listener import create_app, read_files, server_options
 from cuckoo_zfsiscsi.service import admission, audit
@@ -81,9 +82,11 @@ def serve(config: Config, tell: Callable[[], None] = lambda: None) -> None:
         pool = ThreadPoolExecutor(len(config.hosts) + 4, thread_name_prefix="request")
         fleet.open()
         try:
+            clients = Clients(fleet.boots.knows)
+            boot_app = create_app(fleet.boots, files, clients)
             servers = [
                 (_server(app, **admission.server_options(tls)), [control]),
-                (_server(create_app(fleet.boots, files), **server_options()), boot),
+                (_server(boot_app, **server_options(fleet.boots, clients)), boot),
             ]
             reload = functools.partial(_reload, fleet, files, tls)
             gc.collect()
@@ -243,7 +246,8 @@ def _drop_stale(path: Path) -> None:
 
 
 def _listen(address: str, port: int, what: str) -> socket.socket:
-    listener = socket.socket()
+    # With its protocol named: without asyncio does not set TCP_NODELAY on what it accepts
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address, port))

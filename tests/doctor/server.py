@@ -103,6 +103,11 @@ udp   UNCONN 0 0  10.99.0.1:69       0.0.0.0:*  users:(("dnsmasq",pid=812,fd=6))
 tcp   LISTEN 0 128 127.0.0.1:22      0.0.0.0:*  users:(("sshd",pid=600,fd=3))
 tcp   LISTEN 0 128 [::]:22           [::]:*     users:(("sshd",pid=600,fd=4))
 """
+RULES = json.dumps({"nftables": [
+    {"metainfo": {"version": "1.0.6"}},
+    {"table": {"family": "inet", "name": "zfsiscsi", "handle": 7}},
+    {"table": {"family": "ip", "name": "filter", "handle": 1}},
+]})  # fmt: skip
 
 
 def table(values: dict[str, str], separator: str) -> str:
@@ -158,6 +163,9 @@ class Server:
             "systemctl is-active zfs-zed.service": Answer(0, "active\n"),
             "systemctl is-active tgt.service": Answer(3, "inactive\n"),
             "systemctl is-active": Answer(3, "inactive\n"),
+            "systemctl is-enabled zfsiscsi-firewall": Answer(0, "enabled\n"),
+            "nft --json": Answer(0, RULES),
+            "unshare --net": Answer(0, RULES),
             "systemctl is-enabled": Answer(1, "disabled\n"),
             "ip -json address show": Answer(0, json.dumps(ADDRESSES)),
             "ss -Hlnptu": Answer(0, SS),

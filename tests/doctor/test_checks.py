@@ -22,7 +22,8 @@ def test_nothing_is_changed(server: Server) -> None:
     server.all()
     words = {" ".join(command.split()[:2]) for command in server.asked}
     assert words == {
-        "/opt/zfsiscsi/bin/python -c", "ip -json", "lvmconfig --typeconfig", "ps -e",
+        "/opt/zfsiscsi/bin/python -c", "ip -json", "lvmconfig --typeconfig",
+        "nft --json", "ps -e", "unshare --net",
         "ss -Hlnptu", "systemctl is-active", "systemctl is-enabled", "systemctl show",
         "zdb -C", "zfs get", "zfs list", "zfs version", "zpool get", "zpool list", "zpool status",
     }  # fmt: skip
@@ -31,8 +32,8 @@ def test_nothing_is_changed(server: Server) -> None:
 def test_file_store(server: Server, tmp_path: Path) -> None:
     server.config = read(tmp_path, GOOD)
     names = {check.name for check in chosen(server.config)}
-    assert names == {"memory", "time", "network card", "ports", "other services", "space",
-                     "systemd unit"}  # fmt: skip
+    assert names == {"memory", "time", "network card", "ports", "firewall", "other services",
+                     "space", "systemd unit"}  # fmt: skip
     (skipped,) = about(server.config, server.system)
     assert skipped.level == "info"
     assert "pool" in skipped.what

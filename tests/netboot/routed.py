@@ -57,6 +57,7 @@ arch = x64
 ip = {PC1}
 snapshot = lab
 mac = 52:54:00:99:00:01
+portal_port = 3260
 power = ipmi://admin@{BMC}
 
 [pc2]
@@ -66,6 +67,7 @@ arch = x64
 ip = {PC2}
 snapshot = lab
 mac = 52:54:00:99:00:02
+portal_port = 3260
 network = more
 power = ipmi://admin@10.98.0.12
 """
@@ -80,6 +82,8 @@ BEHIND = (PUBLIC, PRIVATE, ALLOWED, RESOLVER)
 MACHINE, SIBLING = "10.99.0.5", "10.99.0.13"
 BESIDE = {"m": MACHINE, "3": SIBLING}
 """By end: beside pc1, where its network is a bridge of the server."""
+MACS = {"1": "52:54:00:99:00:01", "2": "52:54:00:99:00:02", "3": "52:54:00:99:00:03"}
+"""By end: of hosts, as in zfsiscsi.conf."""
 
 
 class Routed:
@@ -122,7 +126,7 @@ class Routed:
             self.run("s", f"ip link set {interface} up")
             for other in others:
                 self.run(end, f"ip addr add {other} dev eth0")
-            self.run(end, "ip link set eth0 up")
+            self._plug_in(end)
             if gateway:
                 self.run(end, f"ip route add default via {gateway}")
         if self._beside:
@@ -159,7 +163,12 @@ class Routed:
             self.run("s", f"ip {command}")
         for end, address in self._beside.items():
             self.run(end, f"ip addr add {address}/24 dev eth0")
-            self.run(end, "ip link set eth0 up")
+            self._plug_in(end)
+
+    def _plug_in(self, end: str) -> None:
+        if end in MACS:
+            self.run(end, f"ip link set eth0 address {MACS[end]}")
+        self.run(end, "ip link set eth0 up")
 
     def down(self) -> None:
         self._over.set()

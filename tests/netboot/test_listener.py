@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -7,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from itertools import islice
 from pathlib import Path
 
 import httpx2
@@ -15,8 +15,11 @@ import pytest
 import uvicorn
 
 from cuckoo_zfsiscsi.errors import BootRefusedError, NetbootError
+from cuckoo_zfsiscsi.netboot import clients as limits
 from cuckoo_zfsiscsi.netboot import listener
 from cuckoo_zfsiscsi.netboot.boots import Boots
+from cuckoo_zfsiscsi.netboot.clients import Clients
+from cuckoo_zfsiscsi.netboot.offences import LINES
 from cuckoo_zfsiscsi.netboot.script import render_waits
 from tests.netboot.conftest import MAC1, MAC2, MakeConfig
 from tests.waiting import HANG, wait
@@ -24,10 +27,16 @@ from tests.waiting import HANG, wait
 FILES = {"ipxe.efi": b"MZ" + bytes(1_000_000), "sub/own.efi": b"MZ own"}
 
 
+STRANGER = "127.0.0.3"
+MAC3 = "52:54:00:99:00:03"
+
+
 @pytest.fixture
 def boots(make_config: MakeConfig) -> Boots:
+    """Both hosts ask from one address, as all that is not about it; pc3 asks from another."""
     hosts = [host.model_copy(update={"ip": "127.0.0.1"}) for host in make_config().hosts]
-    return Boots(hosts, lambda *_: None)
+    other = {"label": "pc3", "ip": "127.0.0.2", "mac": MAC3}
+    return Boots([*hosts, hosts[0].model_copy(update=other)], lambda *_: None)
 
 
 @pytest.fixture
@@ -35,8 +44,11 @@ def port(boots: Boots) -> Iterator[int]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
+        clients = Clients(boots.knows)
         config = uvicorn.Config(
-            listener.create_app(boots, FILES), log_config=None, **listener.server_options()
+            listener.create_app(boots, FILES, clients),
+            log_config=None,
+            **listener.server_options(boots, clients),
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([sock],))
@@ -105,9 +117,8 @@ def test_boot_files_for_hosts_alone(client: httpx2.Client, port: int) -> None:
         head = client.head(f"/files/{name}")
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-length"] == str(len(content))
-    with socket.create_connection(("127.0.0.1", port), HANG, ("127.0.0.2", 0)) as stranger:
-        stranger.sendall(b"GET /files/ipxe.efi HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert stranger.recv(100).startswith(b"HTTP/1.1 404 ")
+    with socket.create_connection(("127.0.0.1", port), HANG, (STRANGER, 0)) as stranger:
+        assert not heard(stranger)
 
 
 def test_a_medium_for_the_host_that_installs(
@@ -176,15 +187,22 @@ def test_one_address_does_not_get_all_connections(
     try:
         assert client.get("/boot.ipxe", params={"mac": MAC1}).text == "one", "another address"
         wait(
-            lambda: len(ended(held)) >= len(held) - listener.PER_ADDRESS,
+            lambda: len(ended(held)) >= len(held) - limits.AT_ONCE,
             what="too many connections of one address are left",
             seen=lambda: len(ended(held)),
         )
         assert client.get("/boot.ipxe", params={"mac": MAC1}).text == "one"
-        assert len(ended(held)) == len(held) - listener.PER_ADDRESS
+        assert len(ended(held)) == len(held) - limits.AT_ONCE
     finally:
         for sock in held:
             sock.close()
+
+
+def heard(sock: socket.socket) -> bytes:
+    """Return what comes; nothing if the other end drops the connection."""
+    with contextlib.suppress(ConnectionError):
+        return sock.recv(100)
+    return b""
 
 
 def ended(connections: list[socket.socket]) -> list[socket.socket]:
@@ -250,14 +268,67 @@ def test_who_can_t_wait_is_told_to_ask_again(
     assert maker.asked[0].cancelled(), "it could be given a script that nobody gets"
 
 
-def test_a_crowd_is_told_to_ask_again(maker: Maker, client: httpx2.Client) -> None:
+def test_a_crowd_is_told_to_ask_again(boots: Boots, maker: Maker, port: int) -> None:
+    """A crowd is of hosts: what one asks at the same time delays no other the more."""
+    boots.make_when_asked("pc3", maker.ask)
+
+    def ask(mac: str, address: str) -> str:
+        url = f"http://127.0.0.1:{port}/boot.ipxe"
+        with httpx2.Client(
+            transport=httpx2.HTTPTransport(local_address=address), timeout=HANG
+        ) as guest:
+            return str(guest.get(url, params={"mac": mac}).text)
+
     with ThreadPoolExecutor() as pool:
-        asked = [pool.submit(client.get, "/boot.ipxe", params={"mac": MAC1}) for _ in range(4)]
-        told = as_completed(asked)
-        for one in islice(told, 3):  # the last one is alone then
-            assert one.result().text in render_waits()
-        for ask in maker.asked:
-            if ask.set_running_or_notify_cancel():
-                ask.set_result("#!ipxe\nsanboot")
-        assert next(told).result().text in ("#!ipxe\nsanboot", *render_waits())
-    assert [ask.cancelled() for ask in maker.asked].count(True) >= 3
+        mine = [pool.submit(ask, MAC1, "127.0.0.1") for _ in range(4)]
+        wait(lambda: len(maker.asked) == len(mine), what="not all have asked")
+        time.sleep(2 * listener.STEP)
+        assert not any(one.done() for one in mine), "one host is no crowd"
+        other = pool.submit(ask, MAC3, "127.0.0.2")
+        told = as_completed([*mine, other])
+        assert next(told).result() in render_waits()[:3]
+        for asked in maker.asked:
+            if asked.set_running_or_notify_cancel():
+                asked.set_result("#!ipxe\nsanboot")
+        assert all(one.result() in ("#!ipxe\nsanboot", *render_waits()) for one in told)
+    assert any(asked.cancelled() for asked in maker.asked)
+
+
+def test_a_stranger_is_dropped_unheard(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    for address, asked in ((STRANGER, "127.0.0.1"), (STRANGER, "127.0.0.1")):
+        with socket.create_connection((asked, port), HANG, (address, 0)) as stranger:
+            assert not heard(stranger)
+    line = (
+        f"no host of ours ({STRANGER}) connects to the boot listener at 127.0.0.1, and is dropped"
+    )
+    wait(lambda: caplog.text.count(line) == 2, seen=lambda: caplog.messages)
+
+
+def test_who_asks_too_much_is_told_to_ask_again(
+    boots: Boots, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No firmware gives up: the answer is a script. Others have a share of their own."""
+    boots.arm("pc1", "one")
+    answers: list[str] = []
+    url = f"http://127.0.0.1:{port}"
+    while not answers or answers[-1] == "one":
+        with httpx2.Client(base_url=url, trust_env=False, timeout=HANG) as fresh:
+            asked = (fresh.get("/boot.ipxe", params={"mac": MAC1}) for _ in range(20))
+            answers.extend(answer.text for answer in asked)
+    assert answers.count("one") >= limits.REQUESTS[1]
+    assert answers[-1] in render_waits()
+    assert "pc2 (127.0.0.1) asks the boot listener too much" in caplog.text
+    with httpx2.Client(base_url=url, trust_env=False, timeout=HANG) as fresh:
+        while (file := fresh.get("/files/sub/own.efi")).status_code == 200:
+            pass
+    assert (file.status_code, file.text) == (429, "too many requests\n")
+    assert file.headers["connection"] == "close"
+
+
+def test_what_is_no_request_is_told_so_often(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", port), HANG) as sock:
+            sock.sendall(b"\x16\x03\x01\n\n")
+            assert heard(sock).startswith(b"HTTP/1.1 400 ")
+    assert len(caplog.messages) == LINES
+    assert "sends the boot listener what is no request" in caplog.text

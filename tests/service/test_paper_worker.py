@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -21,8 +23,16 @@ from cuckoo_zfsiscsi.errors import (
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service import life
 from cuckoo_zfsiscsi.service.boot import ECHO
+from cuckoo_zfsiscsi.service.boot_loop import FORGOTTEN, FREE
 from cuckoo_zfsiscsi.service.paper import PaperHost
-from cuckoo_zfsiscsi.service.paper_boot import FOLLOW, LOGIN, RETRY_FIRST, Script
+from cuckoo_zfsiscsi.service.paper_boot import (
+    FOLLOW,
+    LOGIN,
+    REFUSED_LINES,
+    RETRY_FIRST,
+    Script,
+    is_echo,
+)
 from cuckoo_zfsiscsi.service.report import Run, State
 from tests.clocks import VirtualClock
 from tests.service.fakes import STUCK, World
@@ -154,6 +164,92 @@ def test_retransmitted_and_duplicated(machine: Machine, world: World, clock: Vir
     clock.sleep(ECHO / 4)
     assert machine.ask() not in scripts
     assert world.journal.count("swap") == 2
+
+
+def test_an_echo_that_is_looked_at_late(
+    machine: Machine, world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one by when it came, however long the worker has kept it waiting."""
+    first = machine.ask()
+    wake, waited = machine.host._wake, threading.local()
+
+    class Busy:
+        """The worker's lock, which who asks gets after ECHO."""
+
+        def __enter__(self) -> bool:
+            if threading.current_thread() is threading.main_thread() and not hasattr(waited, "is"):
+                setattr(waited, "is", True)
+                clock.sleep(ECHO)
+            return wake.__enter__()
+
+        def __exit__(self, *error: Any) -> None:
+            wake.__exit__(*error)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(wake, name)
+
+    clock.sleep(ECHO / 2)
+    monkeypatch.setattr(machine.host, "_wake", Busy())
+    assert machine.ask() == first
+    monkeypatch.undo()
+    assert world.journal.count("swap") == 1
+
+
+@pytest.mark.parametrize("has_login", [False, True])
+@pytest.mark.parametrize(
+    ("arrived", "is_soon"), [(-5.0, True), (0.0, True), (ECHO - 0.01, True), (ECHO, False)]
+)
+def test_what_an_echo_is(arrived: float, is_soon: bool, has_login: bool) -> None:
+    """One that came while the first was waited for, or soon after its answer; no login between."""
+    echo = is_echo(1000.0 + arrived, 1000.0, has_login=has_login)
+    assert echo is (is_soon and not has_login)
+
+
+def test_boots_in_a_loop(
+    machine: Machine, world: World, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each waits longer than the one before, and there is one warning; a run does not wait."""
+    times = []
+    for number in range(FREE + 6):
+        assert machine.ask().startswith("#!ipxe")
+        times.append(clock.monotonic())
+        assert world.journal.count("swap") == number + 1
+        clock.sleep(ECHO)
+    pauses = [after - before for before, after in pairwise(times)]
+    assert max(pauses[:FREE]) < LOGIN + 1
+    assert pauses[FREE + 1 :] == sorted(pauses[FREE + 1 :])
+    assert pauses[-1] > 5 * LOGIN
+    warnings = [line for line in caplog.messages if "boots in a loop" in line]
+    assert len(warnings) == 1
+    assert "boots in a loop" in machine.host.report().warning
+    begin = clock.monotonic()
+    clock.result(machine.host.start(None, None).booted)
+    assert clock.monotonic() - begin < LOGIN
+    clock.result(machine.host.stop())
+    quiet(machine.host, State.CLEAN)
+    clock.sleep(2 * FREE * FORGOTTEN)
+    assert boot(machine)
+    assert machine.host.report().warning == ""
+
+
+def test_a_working_host_never_waits(machine: Machine, world: World, clock: VirtualClock) -> None:
+    for number in range(1, 4 * FREE):
+        begin = clock.monotonic()
+        assert boot(machine) == number
+        assert clock.monotonic() - begin < LOGIN
+        clock.sleep(FORGOTTEN)
+        machine.reset_button()
+    assert world.journal.count("swap") == 4 * FREE - 1
+
+
+def test_the_log_of_a_guest_that_asks_without_end(
+    machine: Machine, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    boot(machine)
+    for _ in range(10 * REFUSED_LINES):
+        assert "no new boot" in machine.ask()
+    lines = [line for line in caplog.messages if "gets no boot script" in line]
+    assert len(lines) == REFUSED_LINES
 
 
 def test_renewed_by_the_guest(machine: Machine, world: World, clock: VirtualClock) -> None:
