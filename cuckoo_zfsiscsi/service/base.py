@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 RETRY_MOST = 600.0
 """Seconds between two attempts to heal a quarantined host; each pause is twice the last."""
+AGAIN = 1.0
+"""Seconds from a failure that nobody has foreseen to the next step."""
 
 Act = tuple[str, Callable[[], None]]
 """One step: what it is called, and what does it."""
@@ -70,22 +73,57 @@ class BaseWorker(Wishes, ABC):
     # The worker.
 
     def _work(self) -> None:
+        """Go on until the service ends, whatever happens: nobody else cares for this host."""
         while True:
-            with self._wake:
-                act = self._next()
-                if act is None:
-                    if self._closing:
-                        return
-                    self._wake.wait(self._patience())
-                    continue
-                self._step, self._cancel = act[0], Cancel(self._clock)
             try:
-                act[1]()
-            except CancelledError as error:
-                self._give_up(error)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the host must end safe
-                self._fail(error)
+                if not self._take_step():
+                    return
+            except Exception as error:  # noqa: BLE001 - see above
+                self._survive(error)
+                if self._closing:
+                    return
+
+    def _take_step(self) -> bool:
+        """Take the next step, or wait for one. False: there will be none any more."""
+        with self._wake:
+            act = self._next()
+            if act is None:
+                if not self._closing:
+                    self._wake.wait(self._patience())
+                    return True
+                return False
+            self._step, self._cancel = act[0], Cancel(self._clock)
+        try:
+            act[1]()
+        except CancelledError as error:
+            self._give_up(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the host must end safe
+            self._fail(error)
+        self._step = ""
+        return True
+
+    def _survive(self, error: Exception) -> None:
+        """Quarantine the host when _fail() itself has failed, or the choice of a step.
+
+        Nothing in here may raise. The host counts as on: after the pause it is proved off, and
+        reset, before anything else.
+        """
+        with contextlib.suppress(Exception):  # there may be no memory for a line
+            log.exception("%s: %s failed", self.config.label, self._step or "deciding")
+        with self._wake:
+            self._reason = self._reason or f"it could not be made safe: {type(error).__name__}"
+            self._overdue, cut = False, self._must_cut()
+        self._steps.make_safe(cut=cut)
+        with self._wake:
+            self._set(State.UNKNOWN)
             self._step = ""
+            self._retry_at = self._clock.monotonic() + self._pause
+            self._pause = min(2 * self._pause, RETRY_MOST)
+            with contextlib.suppress(Exception):
+                self._end_run(self._quarantined())
+            with contextlib.suppress(Exception):
+                self._answer_stops(is_off=False)
+            self._wake.wait(AGAIN)  # should it be the choice of a step that fails
 
     def _give_up(self, error: CancelledError) -> None:
         """Go on after a step that was not to be finished."""

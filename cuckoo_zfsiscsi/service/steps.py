@@ -224,19 +224,20 @@ class Steps:
     def make_safe(self, *, cut: bool) -> bool:
         """After a failure: fence, and cut if asked for, as far as it goes.
 
-        Return whether power was cut and is proved off.
+        Return whether power was cut and is proved off. Nothing is raised: one that fails in
+        whatever way must not keep the other from being done.
         """
         off = False
         try:
             if cut:
                 self.cut(self.config.power_timeout)
                 off = True
-        except ZfsIscsiError as error:
-            log.error("%s: power is not proved off: %s", self.config.label, error)
+        except Exception as error:  # noqa: BLE001 - see above
+            _log_failure(f"{self.config.label}: power is not proved off", error)
         try:
             self.fence()
-        except ZfsIscsiError as error:
-            log.error("%s: not fenced: %s", self.config.label, error)
+        except Exception as error:  # noqa: BLE001 - see above
+            _log_failure(f"{self.config.label}: not fenced", error)
         return off
 
     def tidy(self, cancel: Cancel) -> None:
@@ -252,3 +253,9 @@ class Steps:
         store.discard_retired(label, deadline=deadline)
         spare = store.make_spare(label, self.config.snapshot, deadline=deadline, progress=silent)
         target.prepare(spare, deadline=deadline)
+
+
+def _log_failure(what: str, error: Exception) -> None:
+    """Log an error in one line, or one that nobody has foreseen with where it came from."""
+    known = isinstance(error, ZfsIscsiError)
+    log.error("%s: %s", what, error if known else repr(error), exc_info=None if known else error)

@@ -1,0 +1,61 @@
+"""A host whose power device lies, or is in a guest's hand; and guests that play dead for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service.report import State
+from tests.clocks import RealClock
+from tests.power.fakes import Outlet
+from tests.power.played import Pace, Played
+from tests.power.redfish import FakeRedfish
+from tests.waiting import HANG
+
+NESTED = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+"""What makes Python's parser of JSON recurse until it gives up."""
+
+
+@pytest.fixture
+def bmc(tmp_path: Path) -> Iterator[FakeRedfish]:
+    """Make a Redfish BMC."""
+    with FakeRedfish(tmp_path / "bmc").serving() as one:
+        yield one
+
+
+@pytest.fixture
+def played(bmc: FakeRedfish) -> Iterator[Played]:
+    """Make a host in front of which that BMC stands; it has an outlet, too."""
+    with ExitStack() as undo:
+        pace = Pace(scale=1 / 100, given=HANG)
+        undo.enter_context(pace.applied())
+        host = Played("pc1", pace, RealClock())
+        outlet = Outlet()
+        bmc.systems.effect = lambda _system, on: host.switch(on)
+        outlet.effect = lambda state: host.switch(state is PowerState.ON)
+        ways = [bmc.driver(system="1", fingerprint=bmc.fingerprint), outlet]
+        host.connect(ways, ways, 0.0)
+        undo.callback(host.close)
+        yield host
+
+
+def test_an_answer_that_ends_its_parser(bmc: FakeRedfish, played: Played) -> None:
+    """A BMC's answer is nested so deeply that its parser gives up (RecursionError).
+
+    Before: the host's thread was gone for good; its second power device was never tried.
+    Now: the second device cuts, and the host goes on.
+    """
+    assert played.wait(State.CLEAN, HANG)
+    played.run()
+    bmc.body = NESTED
+    played.clock.result(played.host.stop())
+    assert played.world.power is PowerState.OFF
+    assert played.wait(State.CLEAN, HANG)
+    bmc.body = b""
+    played.run()
+    assert played.booted == sorted(set(played.booted))
