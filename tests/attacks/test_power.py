@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import PowerError
+from cuckoo_zfsiscsi.power import PowerState, pdu
 from cuckoo_zfsiscsi.service.report import State
 from tests.clocks import RealClock
 from tests.power.fakes import Outlet
 from tests.power.played import Pace, Played
+from tests.power.plug import Plug
 from tests.power.redfish import FakeRedfish
 from tests.waiting import HANG
 
@@ -59,3 +61,23 @@ def test_an_answer_that_ends_its_parser(bmc: FakeRedfish, played: Played) -> Non
     bmc.body = b""
     played.run()
     assert played.booted == sorted(set(played.booted))
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["<html>Please log in: <input name=password></html>", '{"POWER":"ON"}', "on", "", "moved"],
+    ids=["login page", "Tasmota", "on", "empty", "redirect"],
+)
+@pytest.mark.parametrize("model", ["rest", "simplerest"])
+def test_a_strip_that_says_something_else(model: str, page: str) -> None:
+    """The outlet is on, and its strip answers with a login page, a redirect or JSON of its own.
+
+    Before: all of that was "off": labgrid compares the text with "1".
+    Now: it is an error, which says what was said; only 0 is off.
+    """
+    with Plug().serving() as plug:
+        plug.page, plug.moved = page, page == "moved"
+        path = "/relay/{index}/value" if model == "rest" else "/relay/{index}/{value}"
+        outlet = pdu.connect(plug.url(model, path=path), None)
+        with pytest.raises(PowerError, match=r"it says|it redirects to"):
+            outlet.query(deadline=Deadline(HANG))
