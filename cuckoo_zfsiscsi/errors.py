@@ -99,6 +99,10 @@ class TransientPowerError(PowerError):
     """A power failure that is known to go away when asked again."""
 
 
+class RefusedPowerError(PowerError):
+    """A power device refuses the user or the password: asking again may lock the account."""
+
+
 class NotReadyError(ZfsIscsiError):
     """A host did not become ready."""
 

@@ -87,6 +87,15 @@ class Aimed(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A driver that does not try a refused password again."""
+
+    def forget_refusals(self) -> None:
+        """Try it once more: a person asks."""
+        ...
+
+
 @dataclass(frozen=True)
 class Proof:
     """How a state was proved."""
@@ -126,4 +135,8 @@ class Power(Protocol):
         Raises:
             PowerError, DeadlineExceededError, CancelledError: no trustworthy answer.
         """
+        ...
+
+    def forget_refusals(self) -> None:
+        """Try passwords that were refused once more: a person asks."""
         ...

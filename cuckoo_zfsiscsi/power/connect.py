@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 from cuckoo_zfsiscsi.config import power_schemes
 from cuckoo_zfsiscsi.errors import ConfigError
-from cuckoo_zfsiscsi.power import Driver
+from cuckoo_zfsiscsi.power import Aimed, Driver
 from cuckoo_zfsiscsi.power.limit import limiter_for
 from cuckoo_zfsiscsi.power.proved import ProvedPower
+from cuckoo_zfsiscsi.power.refusal import AimedOnceRefused, OnceRefused
 from cuckoo_zfsiscsi.power.together import Together
 from cuckoo_zfsiscsi.power.unswitched import Unswitched
 from cuckoo_zfsiscsi.power.ways import Ways
 from cuckoo_zfsiscsi.power.witness import HostWitness, Nobody, Witness
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from cuckoo_zfsiscsi import config
 
 
@@ -71,8 +74,20 @@ def make_driver(host: config.HostConfig, url: config.PowerUrl) -> Driver:
     known: dict[str, str] = getattr(module, "FROM_HOST", {})
     options = {name: str(getattr(host, key)) for name, key in known.items()}
     complete = dataclasses.replace(url, options={**options, **url.options})
-    driver: Driver = module.connect(complete, host.read_power_password(url=url))
-    return driver
+
+    def make(secret: SecretStr | None) -> Driver:
+        driver: Driver = module.connect(complete, secret)
+        return driver
+
+    def read() -> SecretStr | None:
+        return host.read_power_password(url=url)
+
+    secret = read()
+    driver = make(secret)
+    if secret is None:
+        return driver
+    kind = AimedOnceRefused if isinstance(driver, Aimed) else OnceRefused
+    return kind(complete.user or "", read, make)
 
 
 def find_driver(scheme: str) -> ModuleType:

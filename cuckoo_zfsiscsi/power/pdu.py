@@ -22,6 +22,7 @@ from cuckoo_zfsiscsi.errors import (
     ConfigError,
     DeadlineExceededError,
     PowerError,
+    RefusedPowerError,
     TransientPowerError,
 )
 from cuckoo_zfsiscsi.power import Can, PowerState
@@ -138,7 +139,7 @@ def _error(code: int, what: str) -> PowerError:
     if code == TEMPORARY:
         return TransientPowerError(what, fix="try: ping it; is its address right?")
     if code == REFUSED:
-        return PowerError(
+        return RefusedPowerError(
             what, fix="check user and password: USER@ in the URL, ?password_file= or the host's"
         )
     if code == MISSING:

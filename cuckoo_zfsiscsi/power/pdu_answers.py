@@ -106,7 +106,7 @@ def check(model: str, kept: list[Any]) -> None:
     """
     for answer in kept:
         if model in MODELS and answer.history:
-            raise MisunderstoodError(f"it redirects to {answer.url[:2 * SHOWN]}: is that a login?")
+            raise MisunderstoodError(f"it redirects to {answer.url[: 2 * SHOWN]}: is that a login?")
 
 
 def judge(model: str, outlet: str, state: object, kept: list[Any]) -> bool:

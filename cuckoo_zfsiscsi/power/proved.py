@@ -7,7 +7,7 @@ import logging
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, PowerError
-from cuckoo_zfsiscsi.power import Aimed, Driver, PowerState, Proof
+from cuckoo_zfsiscsi.power import Aimed, Driver, PowerState, Proof, Remembering
 from cuckoo_zfsiscsi.power.limit import Limiter
 from cuckoo_zfsiscsi.power.manners import Manners
 from cuckoo_zfsiscsi.power.witness import Nobody, Witness
@@ -76,6 +76,11 @@ class ProvedPower:
         self._manners.ask(
             lambda: self.driver.request(state, deadline=deadline), state.value, deadline
         )
+
+    def forget_refusals(self) -> None:
+        """As Power has it."""
+        if isinstance(self.driver, Remembering):
+            self.driver.forget_refusals()
 
     def _switch(self, wanted: PowerState, deadline: Deadline) -> Proof:
         """Request first, even if the state is right already: an earlier wish may be under way."""

@@ -84,6 +84,11 @@ class Ways:
             return PowerState.ON if sign else PowerState.OFF
         return self._try(telling, lambda way, share: way.status(deadline=share), deadline)
 
+    def forget_refusals(self) -> None:
+        """As Power has it."""
+        for way in (*self._on, *self._off, *self._polite):
+            way.forget_refusals()
+
     def _check(self, state: PowerState, ways: Sequence[ProvedPower]) -> None:
         if not ways:
             raise ConfigError(

@@ -113,7 +113,8 @@ class BaseWorker(Wishes, ABC):
         with self._wake:
             self._reason = self._reason or f"it could not be made safe: {type(error).__name__}"
             self._overdue, cut = False, self._must_cut()
-        self._steps.make_safe(cut=cut)
+        with contextlib.suppress(Exception):
+            self._steps.make_safe(cut=cut)
         with self._wake:
             self._set(State.UNKNOWN)
             self._step = ""

@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import PowerError
+from cuckoo_zfsiscsi.errors import PowerError, QuarantinedError
 from cuckoo_zfsiscsi.power import PowerState, pdu
+from cuckoo_zfsiscsi.power.connect import make_driver
 from cuckoo_zfsiscsi.service.report import State
 from tests.clocks import RealClock
+from tests.config.sample import EXAMPLE
 from tests.power.fakes import Outlet
 from tests.power.played import Pace, Played
 from tests.power.plug import Plug
 from tests.power.redfish import FakeRedfish
-from tests.waiting import HANG
+from tests.waiting import HANG, wait
 
 NESTED = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 """What makes Python's parser of JSON recurse until it gives up."""
@@ -61,6 +64,37 @@ def test_an_answer_that_ends_its_parser(bmc: FakeRedfish, played: Played) -> Non
     bmc.body = b""
     played.run()
     assert played.booted == sorted(set(played.booted))
+
+
+def test_a_password_that_was_changed(tmp_path: Path) -> None:
+    """Malware reaches the BMC (KCS) and sets another password: the service's is refused.
+
+    Before: each retry of each host tried it again, until the BMC locked the account.
+    Now: it is tried once, whoever asks, until the password or a person says otherwise.
+    """
+    secret = tmp_path / "password"
+    secret.touch(0o600)
+    with FakeRedfish(tmp_path / "bmc").serving() as bmc, ExitStack() as undo:
+        secret.write_text(bmc.password)
+        pace = Pace(scale=1 / 100, given=HANG)
+        undo.enter_context(pace.applied())
+        host = Played("pc1", pace, RealClock())
+        bmc.systems.effect = lambda _system, on: host.switch(on)
+        url = bmc.url(system="1", fingerprint=bmc.fingerprint)
+        section = load(EXAMPLE).hosts[0].model_copy(update={"power_password_file": secret})
+        driver = make_driver(section, url)
+        host.connect([driver], [driver], 0.0)
+        undo.callback(host.close)
+        assert host.wait(State.CLEAN, HANG)
+        host.run()
+        bmc.allow("admin", "malware's")
+        with pytest.raises(QuarantinedError, match="refuses the user or the password"):
+            host.clock.result(host.host.stop())
+        asked = len(bmc.requests)
+        wait(lambda: host.host.report().reason.count("not tried again"), what="no retry")
+        assert len(bmc.requests) == asked
+        secret.write_text("malware's")
+        assert host.wait(State.CLEAN, HANG)
 
 
 @pytest.mark.parametrize(

@@ -789,3 +789,63 @@ def test_close_while_power_is_stuck(make: Make, world: World, clock: VirtualCloc
     world.stuck_on = False
     world.switch_off()
     host._state = State.DIRTY  # what the fixture checks is not for this one
+
+
+@pytest.mark.parametrize("act", ["reset", "status", "switch"])
+def test_a_person_may_try_a_refused_password(
+    make: Make, world: World, clock: VirtualClock, act: str
+) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    assert "forget refusals" not in world.journal
+    if act == "reset":
+        host.reset()
+    elif act == "status":
+        host.power(Deadline(HANG, clock=clock))
+    else:
+        host.maintenance(True)
+        quiet(host, State.MAINTENANCE)
+        host.switch(PowerState.OFF, Deadline(HANG, clock=clock))
+    assert world.journal.count("forget refusals") == 1
+
+
+@pytest.mark.parametrize("error", [RecursionError("nested"), MemoryError()])
+def test_whatever_a_power_device_raises_is_survived(
+    make: Make, world: World, clock: VirtualClock, error: Exception
+) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    clock.result(host.start(None, None).booted)
+    world.fail["off"] = error  # type: ignore[assignment]
+    with pytest.raises(QuarantinedError):
+        clock.result(host.stop())
+    assert "fence" in world.journal[-2:] and world.script is None
+    world.fail.clear()
+    quiet(host, State.CLEAN)
+    assert not host.report().reason
+
+
+@pytest.mark.parametrize("what", ["_note", "_next", "make_safe"])
+def test_a_failure_of_the_quarantine_itself_is_survived(
+    make: Make, world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    clock.result(host.start(None, None).booted)
+    where = host._steps if what == "make_safe" else host
+    whole, failures = getattr(where, what), [MemoryError(), MemoryError()]
+
+    def fail(*args: object, **options: object) -> object:
+        if failures:
+            raise failures.pop()
+        return whole(*args, **options)
+
+    world.fail["off"] = PowerError("it does not answer")
+    monkeypatch.setattr(where, what, fail)
+    stopped = host.stop()
+    with pytest.raises(QuarantinedError):
+        clock.result(stopped)
+    world.fail.clear()
+    quiet(host, State.CLEAN)
+    assert not host.report().reason
+    clock.result(host.start(None, None).booted)
