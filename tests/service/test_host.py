@@ -819,7 +819,8 @@ def test_whatever_a_power_device_raises_is_survived(
     world.fail["off"] = error  # type: ignore[assignment]
     with pytest.raises(QuarantinedError):
         clock.result(host.stop())
-    assert "fence" in world.journal[-2:] and world.script is None
+    assert "fence" in world.journal[-2:]
+    assert world.script is None
     world.fail.clear()
     quiet(host, State.CLEAN)
     assert not host.report().reason
