@@ -58,6 +58,12 @@ class HostConfig(Section):
         "[network:vlan20]; netboot for that of [netboot].",
         examples=["vlan20"],
     )
+    portal_port: f.Port | None = Field(
+        None,
+        description="TCP port at which this host alone logs in to its disk, if another than "
+        "[storage] portal_port plus the number that its address has in its network.",
+        examples=["4011"],
+    )
     gateway: Gateway | None = gateway_field("If it is not set, that of its network.")
     dns: Dns | None = dns_field("If it is not set, that of its network.")
     network_via: Literal["dhcp", "agent"] = Field(
