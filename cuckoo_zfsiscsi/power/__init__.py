@@ -108,6 +108,8 @@ class Proof:
     seconds: float
     requests: int = 0
     """How often it was asked for."""
+    others: tuple[str, ...] = ()
+    """Who answered in the host's place meanwhile, for people. That did not count."""
 
 
 class Power(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from cuckoo_zfsiscsi.power.refusal import AimedOnceRefused, OnceRefused
 from cuckoo_zfsiscsi.power.together import Together
 from cuckoo_zfsiscsi.power.unswitched import Unswitched
 from cuckoo_zfsiscsi.power.ways import Ways
-from cuckoo_zfsiscsi.power.witness import HostWitness, Nobody, Witness
+from cuckoo_zfsiscsi.power.witness import Accuse, HostWitness, Nobody, Witness
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
     from cuckoo_zfsiscsi import config
 
 
-def make_witness(conf: config.Config, host: config.HostConfig) -> HostWitness | Nobody:
-    """Return who sees a host from outside; nothing is sent yet."""
-    return HostWitness(conf, host) if host.power_signs else Nobody()
+def make_witness(
+    conf: config.Config,
+    host: config.HostConfig,
+    accuse: Accuse = lambda _mac, _what: None,
+    is_off: Callable[[str], bool] = lambda _label: False,
+) -> HostWitness | Nobody:
+    """Return who sees a host from outside; nothing is sent yet. Arguments: as HostWitness."""
+    return HostWitness(conf, host, accuse, is_off) if host.power_signs else Nobody()
 
 
 def make_power(host: config.HostConfig, witness: Witness | None = None) -> Ways | Unswitched:
@@ -58,6 +64,7 @@ def make_power(host: config.HostConfig, witness: Witness | None = None) -> Ways 
                 interval=host.power_interval if one else 0.0,
                 witness=witness,
                 silence=host.power_silence,
+                quiet=host.power_quiet,
                 hurried=way is not ways[-1],
             )
     on, off = ([made[way] for way in ways] for ways in lists)
