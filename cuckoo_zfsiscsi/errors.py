@@ -103,6 +103,10 @@ class RefusedPowerError(PowerError):
     """A power device refuses the user or the password: asking again may lock the account."""
 
 
+class NotOffError(PowerError):
+    """A host shows that it lives though its power was proved off: its power device lies."""
+
+
 class NotReadyError(ZfsIscsiError):
     """A host did not become ready."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import socket
 import struct
 from collections.abc import Sequence
@@ -11,7 +13,11 @@ from ipaddress import IPv4Address
 
 ETH_IP, ETH_ARP = 0x0800, 0x0806
 SO_ATTACH_FILTER = 26
+SIOCETHTOOL, ETHTOOL_GLINK = 0x8946, 0x0A
 TTL = 64
+TCP = struct.Struct("!HHIIBBHHH")
+WINDOW = 0
+SYN, ACK = 0x02, 0x10
 IP = struct.Struct("!BBHHHBBH4s4s")
 
 Filter = Sequence[tuple[int, int, int, int]]
@@ -42,7 +48,37 @@ class Card:
         """
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
             wire.bind((self.interface, ETH_IP))
-            wire.send(frame(self.address, wire, ETH_IP, packet))
+            send(wire, frame(self.address, wire, ETH_IP, packet))
+
+
+def send(wire: socket.socket, packet: bytes) -> None:
+    """Send a frame by a bound packet socket; by nobody's cable it goes nowhere, as it should.
+
+    A host on a cable of its own takes the carrier with it when it goes off; the kernel has no
+    queue then.
+
+    Raises:
+        OSError: it can't be sent.
+    """
+    try:
+        wire.send(packet)
+    except OSError as error:
+        if error.errno != errno.ENOBUFS or _has_carrier(wire):
+            raise
+
+
+def _has_carrier(wire: socket.socket) -> bool:
+    """Tell whether there is anything at the other end of the cable (linux/ethtool.h).
+
+    Not by the interface's flags: they follow up to a second late.
+    """
+    value = ctypes.create_string_buffer(struct.pack("II", ETHTOOL_GLINK, 0))
+    name = wire.getsockname()[0].encode()
+    try:
+        fcntl.ioctl(wire, SIOCETHTOOL, struct.pack("16sP", name, ctypes.addressof(value)))
+    except OSError:  # it does not know
+        return True
+    return bool(struct.unpack("II", value.raw[:8])[1])
 
 
 def frame(target: bytes, wire: socket.socket, kind: int, payload: bytes) -> bytes:
@@ -59,9 +95,28 @@ def ipv4(source: IPv4Address, target: IPv4Address, protocol: int, payload: bytes
     return IP.pack(*fields, *addresses) + payload
 
 
+def tcp(
+    source: IPv4Address, target: IPv4Address, ports: tuple[int, int], numbers: tuple[int, int],
+    flags: int,
+) -> bytes:  # fmt: skip
+    """Return a TCP segment without data (RFC 9293).
+
+    Args:
+        source: address of it, as the checksum knows it.
+        target: likewise.
+        ports: of source and target.
+        numbers: sequence and acknowledgment.
+        flags: of TCP's header.
+    """
+    fields = [*ports, *numbers, 5 << 4, flags, WINDOW, 0, 0]
+    pseudo = struct.pack("!4s4sxBH", source.packed, target.packed, socket.IPPROTO_TCP, TCP.size)
+    fields[7] = checksum(pseudo + TCP.pack(*fields))
+    return TCP.pack(*fields)
+
+
 def checksum(data: bytes) -> int:
     """Return the internet checksum (RFC 1071) of an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
 

@@ -1,15 +1,15 @@
-"""Whose answer is it: of a host that lives, or of somebody who speaks in its place?
+"""Decides whose an answer is: of a host that lives, or of somebody who speaks in its place.
 
-An answer to ARP or ping proves nothing of who gave it: whoever is on that network can give it, under
-any MAC address. Two mistakes are possible. To count what is not the host's keeps a host that is off
-in quarantine, for as long as a sibling likes. Not to count what is the host's takes one for off
-that is on.
+An answer to ARP or ping does not prove who gave it: whoever is on that network can give it, under
+any MAC address. Two mistakes are possible. To count what is not the host's keeps a host that is
+off in quarantine, for as long as a sibling likes. Not to count what is the host's takes one for
+off that is on.
 
 What is not counted is, at worst, silence. Malware that rules a host can have that for nothing: it
 stops answering. So it gains nothing by answering under a sibling's address, and such an answer can
 be left out without harm, as long as everything else has to be silent that it can't forge in that
-way: the power device's word, the host's session, its RPC and its agent, and what its own card is
-asked, past all ARP. What an honest host answers, it answers under its own address, and that always
+way: the power device's word, the host's session, and its RPC and its agent, for which its own card
+is asked then, past all ARP. What an honest host answers, it answers under its own address, and that always
 counts.
 
 Where nothing explains an answer, it counts: unknown means not off. An address of a sibling that is

@@ -1,8 +1,8 @@
 """What a power strip has really said, where labgrid's model takes all but one word for "off".
 
-`r.text == "1"` makes "off" of a login page, of what a redirect leads to, of `1` with a line's end, and
-of an outlet that is about to switch. So the answers are kept here, and read once more: only the
-model's own two words count.
+`r.text == "1"` makes "off" of a login page, of what a redirect leads to, of `1` with a line's end,
+and of an outlet that is about to switch. So the answers are kept here, and read once more: only
+the model's own two words count.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ MODELS = {
     "eth008": Words(r"\A\s*\S+\s+\S{{{before}}}(\S)"),
     "pe6216": Words(r"<\d+>(ON|OFF|PENDING)<", "ON", "OFF"),
 }
-"""Those that fail open in labgrid 26.0. The others raise an error, or tell "on", of what they do not
-know; eaton takes "pending off" for off, see judge()."""
+"""Those that fail open in labgrid 26.0. The others raise an error, or tell "on", of what they do
+not know; eaton takes "pending off" for off, see judge()."""
 EATON_PENDING_OFF = 2
 """outletControlStatus of EATON-EPDU-MIB: it is still on."""
 

@@ -13,7 +13,20 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
-from cuckoo_zfsiscsi.packets import ETH_ARP, ETH_IP, Card, Filter, attach, checksum, frame, ipv4
+from cuckoo_zfsiscsi.packets import (
+    ETH_ARP,
+    ETH_IP,
+    SYN,
+    TCP,
+    Card,
+    Filter,
+    attach,
+    checksum,
+    frame,
+    ipv4,
+    send,
+    tcp,
+)
 
 REQUEST, REPLY = 1, 2
 ARP = struct.Struct("!HHBBH6s4s6s4s")
@@ -51,7 +64,7 @@ def arp(card: Card, own: IPv4Address, address: IPv4Address, seconds: float) -> f
 
         def ask() -> None:
             for target in (ANYONE, card.address):
-                wire.send(frame(target, wire, ETH_ARP, query))
+                send(wire, frame(target, wire, ETH_ARP, query))
 
         def who(packet: bytes) -> str:
             if len(packet) < ETHERNET + ARP.size:
@@ -79,7 +92,7 @@ def ping(card: Card, own: IPv4Address, address: IPv4Address, seconds: float) -> 
     """
     mark = os.urandom(8)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:  # deaf until bound
-        attach(wire, _pings_from(address))
+        attach(wire, _from(address, socket.IPPROTO_ICMP))
         wire.bind((card.interface, ETH_IP))
         head = struct.pack("!BBHHH", ECHO, 0, 0, os.getpid() & 0xFFFF, 1)
         echo = head[:2] + struct.pack("!H", checksum(head + mark)) + head[4:] + mark
@@ -90,16 +103,53 @@ def ping(card: Card, own: IPv4Address, address: IPv4Address, seconds: float) -> 
             is_reply = packet[start : start + 1] == bytes([ECHO_REPLY])
             return _sender(packet) if is_reply and mark in packet[start:] else ""
 
-        return _collect(wire, lambda: wire.send(query), who, seconds, card.mac)
+        return _collect(wire, lambda: send(wire, query), who, seconds, card.mac)
 
 
-def _pings_from(address: IPv4Address) -> Filter:
-    """Return what lets ICMP from one address through, from the Ethernet header on."""
+def connect(
+    card: Card, own: IPv4Address, address: IPv4Address, port: int, seconds: float
+) -> frozenset[str]:
+    """Ask the card for a TCP connection, for so many seconds. It is never made.
+
+    Args:
+        card: of the host.
+        own: the server's address in its network.
+        address: the host's.
+        port: of the host.
+        seconds: to wait for answers; the card's own ends it.
+
+    Returns:
+        The MAC addresses of all who would have taken it. One that refuses is not among them.
+
+    Raises:
+        OSError: not root, or there is no such interface.
+    """
+    here, number = struct.unpack("!HI", os.urandom(6))
+    here |= 0x8000
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:  # deaf until bound
+        attach(wire, _from(address, socket.IPPROTO_TCP))
+        wire.bind((card.interface, ETH_IP))
+        syn = tcp(own, address, (here, port), (number, 0), SYN)
+        query = frame(card.address, wire, ETH_IP, ipv4(own, address, socket.IPPROTO_TCP, syn))
+
+        def who(packet: bytes) -> str:
+            start = ETHERNET + (packet[ETHERNET] & 0x0F) * 4
+            if len(packet) < start + TCP.size:
+                return ""
+            there, to, _, answered, _, flags, *_ = TCP.unpack_from(packet, start)
+            is_answer = (there, to, answered) == (port, here, (number + 1) & 0xFFFFFFFF)
+            return _sender(packet) if is_answer and flags & SYN else ""
+
+        return _collect(wire, lambda: send(wire, query), who, seconds, card.mac)
+
+
+def _from(address: IPv4Address, protocol: int) -> Filter:
+    """Return what lets one protocol from one address through, from the Ethernet header on."""
     return (
         (0x20, 0, 0, ETHERNET + 12),  # the source
         (0x15, 0, 3, int(address)),
         (0x30, 0, 0, ETHERNET + 9),  # the protocol
-        (0x15, 0, 1, socket.IPPROTO_ICMP),
+        (0x15, 0, 1, protocol),
         (0x06, 0, 0, LONGEST),
         (0x06, 0, 0, 0),
     )

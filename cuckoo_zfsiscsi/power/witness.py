@@ -31,7 +31,14 @@ PROXY_LOOK = 0.3
 """Seconds to find out whether a stranger answers for other addresses, too."""
 NEIGHBOURS = 3
 """Other addresses that are asked for then, at most, besides one that nobody has."""
-VERBS = {"arp": "answers ARP", "icmp": "answers ping"}
+VERBS = {
+    "arp": "answers ARP",
+    "icmp": "answers ping",
+    "rpc": "answers RPC",
+    "agent": "answers as its agent",
+}
+BY_CARD = ("arp", "icmp")
+"""Kinds that tell the card of who has answered."""
 WORDS = {
     "rpc": "its RPC answers",
     "agent": "its agent answers",
@@ -61,6 +68,9 @@ class Life:
         return Life(new, self.others)
 
 
+Heard = Callable[[], Life]
+
+
 class Witness(Protocol):
     """Sees one host from outside."""
 
@@ -81,11 +91,11 @@ class Witness(Protocol):
         """Return the first sign of a boot after this moment (monotonic seconds), or ""."""
         ...
 
-    def listening(self) -> AbstractContextManager[Callable[[], Life]]:
+    def listening(self) -> AbstractContextManager[Heard | None]:
         """Listen while the host's session is taken from it: a kernel that lives answers.
 
         Yields:
-            What tells what was heard until now.
+            What tells what was heard until now; None: nobody listens.
 
         Raises:
             PowerError: it can't be listened for.
@@ -105,9 +115,9 @@ class Nobody:
         """As Witness has it."""
         return ""
 
-    def listening(self) -> AbstractContextManager[Callable[[], Life]]:
+    def listening(self) -> AbstractContextManager[Heard | None]:
         """As Witness has it."""
-        return nullcontext(Life)
+        return nullcontext()
 
 
 Accuse = Callable[[str, str], None]
@@ -135,6 +145,7 @@ class HostWitness:
         self._host = host
         self._network = config.network_of(host)
         self._card = Card(self._network.interface, host.mac)
+        self._ports = {"rpc": host.rpc_port, "agent": host.agent_port}
         self._port = config.portal_port_of(host)
         others = [one for one in config.hosts if one is not host and one.label != host.label]
         self._siblings = {one.mac: one.label for one in others}
@@ -165,18 +176,22 @@ class HostWitness:
         looks = zip(kinds, at_once(calls, deadline.clock, "sign"), strict=True)
         found = {kind: self._result(kind, look) for kind, look in looks}
         deadline.check(what)
-        seen: dict[str, str] = {}
-        others: list[str] = []
-        for kind, who in found.items():
-            self._judge(kind, who, seen, others)
-        return Life(seen, tuple(dict.fromkeys(others)))
+        life = self._judge({kind: who for kind, who in found.items() if kind in BY_CARD}, Life())
+        rest = {kind: who for kind, who in found.items() if who and kind not in BY_CARD}
+        if life.others and not life:
+            # What the kernel has asked, who speaks in the host's place may have answered
+            asked = {kind: self._connect(kind, seconds) for kind in rest if kind in VERBS}
+            deadline.check(what)
+            life = self._judge(asked, life)
+            rest = {kind: who for kind, who in rest.items() if kind not in asked}
+        return Life(life.signs | {kind: WORDS[kind] for kind in rest}, life.others)
 
     @contextmanager
-    def listening(self) -> Iterator[Callable[[], Life]]:
+    def listening(self) -> Iterator[Heard | None]:
         """As Witness has it."""
         host, portal = self._host, self._network.portal_ip
         if "session" not in host.power_signs:
-            yield Life
+            yield None
             return
         with ExitStack() as stack:
             try:
@@ -185,22 +200,34 @@ class HostWitness:
                 raise self._unable("session", error) from None
             yield lambda: Life({"session": AFTER_FENCE} if heard() else {})
 
-    def _judge(self, kind: str, who: frozenset[str], seen: dict[str, str], others: list[str]) -> None:
-        """Sort what a kind has found: signs of life, and who speaks in the host's place."""
-        if kind not in VERBS:
-            if who:
-                seen[kind] = WORDS[kind]
-            return
-        for mac in sorted(who, key=lambda mac: mac != self._card.mac):  # its own goes first
-            answerer, name = self._know(mac)
-            verdict = judge(answerer)
-            if verdict is Verdict.LIVES:
-                by = "it" if answerer.whose is Whose.OWN else name
-                where = f" (from {mac})" if answerer.whose is Whose.OWN else " for it"
-                seen.setdefault(kind, f"{by} {VERBS[kind]}{where}")
-                continue
-            others.append(f"{name} {VERBS[kind]} for it")
-            self._accuse(mac, f"{VERBS[kind]} for {self._host.label}, {self._host.ip}")
+    def _judge(self, found: dict[str, frozenset[str]], life: Life) -> Life:
+        """Return what was seen, with the answers that were found: signs of life, or of others.
+
+        Args:
+            found: the cards that have answered, by kind.
+            life: what was seen before.
+        """
+        seen, others = dict(life.signs), list(life.others)
+        for kind, who in found.items():
+            for mac in sorted(who, key=lambda mac: mac != self._card.mac):  # its own goes first
+                answerer, name = self._know(mac)
+                if judge(answerer) is Verdict.LIVES:
+                    is_own = answerer.whose is Whose.OWN
+                    said = f"it {VERBS[kind]} (from {mac})"
+                    seen.setdefault(kind, said if is_own else f"{name} {VERBS[kind]} for it")
+                    continue
+                others.append(f"{name} {VERBS[kind]} for it")
+                self._accuse(mac, f"{VERBS[kind]} for {self._host.label}, {self._host.ip}")
+        return Life(seen, tuple(dict.fromkeys(others)))
+
+    def _connect(self, kind: str, seconds: float) -> frozenset[str]:
+        """Ask the host's own card for a connection, past all ARP."""
+        own = self._network.address.ip
+        port = self._ports[kind]
+        try:
+            return signs.connect(self._card, own, self._host.ip, port, seconds)
+        except OSError as error:
+            raise self._unable(kind, error) from None
 
     def _know(self, mac: str) -> tuple[Answerer, str]:
         """Find out what there is to know of who answers; and how people call it."""
@@ -242,9 +269,7 @@ class HostWitness:
             fix=f"as root? is {self._network.interface} up? or change power_signs",
         )
 
-    def _ways(
-        self, kind: str, seconds: float, deadline: Deadline
-    ) -> Callable[[], frozenset[str]]:
+    def _ways(self, kind: str, seconds: float, deadline: Deadline) -> Callable[[], frozenset[str]]:
         """Return what looks for one kind; it returns the cards that were heard."""
         host, own = self._host, self._network.address.ip
         if kind == "arp":
@@ -273,7 +298,7 @@ class HostWitness:
         )
 
     def _asker(self, kind: str) -> Callable[[float, Deadline], bool]:
-        port = {"rpc": self._host.rpc_port, "agent": self._host.agent_port}[kind]
+        port = self._ports[kind]
         probe = find_probe(kind)
 
         def ask(seconds: float, deadline: Deadline) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.connections import established
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.packets import Card, Filter, attach, checksum, ipv4
+from cuckoo_zfsiscsi.packets import ACK, Card, Filter, attach, ipv4, tcp
 
 NUDGES, STEP = 3, 0.1
 """So many segments, so many seconds apart, must stay unanswered. An answer takes a millisecond."""
@@ -29,8 +29,6 @@ segments twice a second at most (Linux: net.ipv4.tcp_invalid_ratelimit)."""
 LIMITED = 0.6
 """Seconds in which such a kernel answers once, for sure."""
 TABLE = Path("/proc/thread-self/net/tcp")
-TCP = struct.Struct("!HHIIBBHHH")
-ACK = 0x10
 LONGEST = 64
 """Bytes of a packet that are looked at."""
 
@@ -172,11 +170,7 @@ def nudge(
         OSError: not root, or no way there.
     """
     sequence, acknowledged = struct.unpack("!II", os.urandom(8))
-    fields = [port, number, sequence, acknowledged, 5 << 4, ACK, 0, 0, 0]
-    # Of the pseudo header, too (RFC 9293 3.1)
-    pseudo = struct.pack("!4s4sxBH", portal.packed, host.packed, socket.IPPROTO_TCP, TCP.size)
-    fields[7] = checksum(pseudo + TCP.pack(*fields))
-    segment = TCP.pack(*fields)
+    segment = tcp(portal, host, (port, number), (sequence, acknowledged), ACK)
     if card:
         card.send(ipv4(portal, host, socket.IPPROTO_TCP, segment))
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as wire:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel
-from cuckoo_zfsiscsi.errors import CancelledError, QuarantinedError, ZfsIscsiError
+from cuckoo_zfsiscsi.errors import CancelledError, NotOffError, QuarantinedError, ZfsIscsiError
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import State
 from cuckoo_zfsiscsi.service.wishes import Wishes
@@ -74,14 +74,13 @@ class BaseWorker(Wishes, ABC):
 
     def _work(self) -> None:
         """Go on until the service ends, whatever happens: nobody else cares for this host."""
-        while True:
+        goes_on = True
+        while goes_on:
             try:
-                if not self._take_step():
-                    return
-            except Exception as error:  # noqa: BLE001 - see above
+                goes_on = self._take_step()
+            except Exception as error:  # noqa: BLE001, PERF203 - see above
                 self._survive(error)
-                if self._closing:
-                    return
+                goes_on = not self._closing
 
     def _take_step(self) -> bool:
         """Take the next step, or wait for one. False: there will be none any more."""
@@ -141,7 +140,7 @@ class BaseWorker(Wishes, ABC):
         self._note("failure", f"{doing} failed: {error}", ok=False)
         with self._wake:
             self._reason, self._overdue = str(error), False
-            was_off = self._is_off()
+            was_off = self._is_off() and not isinstance(error, NotOffError)
             cut = self._must_cut() and not was_off
         is_off = self._steps.make_safe(cut=cut) or was_off
         with self._wake:

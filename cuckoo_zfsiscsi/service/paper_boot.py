@@ -11,6 +11,7 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, ZfsIscsiError
 from cuckoo_zfsiscsi.service.base import BaseWorker
 from cuckoo_zfsiscsi.service.boot import POLL, Boot
+from cuckoo_zfsiscsi.service.life import prove_silent
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import BootReport, State
 from cuckoo_zfsiscsi.service.signs import Signs
@@ -68,7 +69,7 @@ class PaperBoot(BaseWorker):
         self._answered_at = self._clock.monotonic()
         self._look_at = self._answered_at + self._pace.pause(FOLLOW)
         self._pace.call(self._look_at, self._nudge)
-        self._boot.report.warning = self._steps.flows_warning
+        self._boot.report.warning = self._steps.warning
         self._boot.note("script", self._answered_at)
         if self._observer:
             self._observer.note_boot(self._answered_at)
@@ -106,6 +107,7 @@ class PaperBoot(BaseWorker):
             return
         try:
             deadline = Deadline(self.config.power_timeout, self._cancel)
+            prove_silent(self.config.label, self._steps.parts.witness, deadline)
             self._steps.parts.power.on(deadline=deadline)
         except ZfsIscsiError as error:
             boot.report.stalled = f"failed: {error}"

@@ -72,8 +72,8 @@ class WorldWitness:
     def boot(self, since: float) -> str:
         return "dhcp request" if self._world.power is PowerState.ON else ""
 
-    def listening(self) -> contextlib.AbstractContextManager[Callable[[], Life]]:
-        return contextlib.nullcontext(Life)
+    def listening(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 class Played:

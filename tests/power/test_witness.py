@@ -24,6 +24,7 @@ from cuckoo_zfsiscsi.power import signs
 from cuckoo_zfsiscsi.power import witness as module
 from cuckoo_zfsiscsi.power.connect import make_witness
 from cuckoo_zfsiscsi.power.witness import AFTER_FENCE, LOOK, HostWitness, Life, Nobody
+from cuckoo_zfsiscsi.readiness import Answer
 from tests.clocks import VirtualClock
 from tests.config.sample import edit, read
 from tests.netboot.network import Network, inside, make_network
@@ -31,6 +32,7 @@ from tests.waiting import HANG, wait
 
 HOST, OWN = IPv4Address("10.99.0.11"), IPv4Address("10.99.0.1")
 CARD, SIBLING, STRANGER = (f"00:11:22:33:44:{end}" for end in ("01", "02", "77"))
+HEARD = Answer(ok=True, detail="", seconds=0.0, heard=True)
 AT_ONCE = 0.6
 """power_quiet's least: seconds of a look that must see all."""
 
@@ -257,6 +259,33 @@ def test_a_sibling_in_its_place_is_told_and_does_not_count(
     assert str(found) == f"{SIBLING}, the card of pc2, which is off, answers ARP for it"
 
 
+def serve(net: Network, port: int) -> socket.socket:
+    with inside(net.hosts):
+        return socket.create_server(("", port))
+
+
+def test_a_sibling_that_has_taken_the_address_with_all_that_it_serves(
+    net: Network, tmp_path: Path, alive: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's own card is asked for RPC then, past all ARP."""
+    log, seen = Log(), witness(tmp_path, "power_signs = arp,rpc")
+    monkeypatch.setattr(module, "find_probe", lambda _: lambda *_, **__: HEARD)
+    with serve(net, 135):
+        assert life(net, seen).signs.keys() == {"arp", "rpc"}
+        wear(net, SIBLING)
+        seen = witness(tmp_path, "power_signs = arp,rpc", log=log)
+        assert not life(net, seen)
+    assert log.lines == [(SIBLING, "answers ARP for pc1, 10.99.0.11")]
+
+
+def test_its_own_card_is_asked_for_a_connection(net: Network, alive: None) -> None:
+    card, other = Card("boot0", CARD), Card("boot0", SIBLING)
+    with serve(net, 135), inside(net.server):
+        assert signs.connect(card, OWN, HOST, 135, HANG) == {CARD}
+        assert signs.connect(card, OWN, HOST, 136, 0.3) == set(), "refused"
+        assert signs.connect(other, OWN, HOST, 135, 0.3) == set()
+
+
 def test_a_stranger_counts_unless_it_answers_for_everybody(
     net: Network, tmp_path: Path, alive: None
 ) -> None:
@@ -278,6 +307,7 @@ def test_one_that_lives_answers_the_loss_of_its_session(
 ) -> None:
     seen = witness(tmp_path)
     with logged_in(net, seen) as (peer, _), inside(net.server), seen.listening() as heard:
+        assert heard
         assert not heard()
         if how == "end":
             peer.close()
@@ -290,16 +320,21 @@ def test_one_that_lives_answers_the_loss_of_its_session(
 
 def test_one_that_is_gone_does_not(net: Network, tmp_path: Path, alive: None) -> None:
     seen = witness(tmp_path)
-    with logged_in(net, seen) as (peer, _), unplugged(net):
-        with inside(net.server), seen.listening() as heard:
-            peer.close()
-            time.sleep(AT_ONCE)
-            assert not heard()
+    with (
+        logged_in(net, seen) as (peer, _),
+        unplugged(net),
+        inside(net.server),
+        seen.listening() as heard,
+    ):
+        peer.close()
+        time.sleep(AT_ONCE)
+        assert heard
+        assert not heard()
 
 
 def test_who_is_not_asked_for_its_session_is_not_listened_to(tmp_path: Path) -> None:
     with witness(tmp_path, "power_signs = arp").listening() as heard:
-        assert not heard()
+        assert heard is None
 
 
 def test_boot_is_seen_once_noted(tmp_path: Path) -> None:
@@ -325,7 +360,7 @@ def test_nobody_sees_nothing(tmp_path: Path) -> None:
     assert isinstance(nobody, Nobody)
     assert str(nobody.look(deadline=Deadline(1))) == nobody.boot(0.0) == ""
     with nobody.listening() as heard:
-        assert not heard()
+        assert heard is None
 
 
 def test_cancelled(net: Network, tmp_path: Path) -> None:
