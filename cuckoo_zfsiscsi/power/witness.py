@@ -170,7 +170,7 @@ class HostWitness:
         """As Witness has it. All kinds at the same time."""
         what = f"a look at {self._host.label}"
         deadline.check(what)
-        kinds = self._host.power_signs
+        kinds: tuple[str, ...] = self._host.power_signs
         seconds = min(seconds, deadline.remaining)
         calls = [self._ways(kind, seconds, deadline) for kind in kinds]
         looks = zip(kinds, at_once(calls, deadline.clock, "sign"), strict=True)
