@@ -9,8 +9,8 @@ What is not counted is, at worst, silence. Malware that rules a host can have th
 stops answering. So it gains nothing by answering under a sibling's address, and such an answer can
 be left out without harm, as long as everything else has to be silent that it can't forge in that
 way: the power device's word, the host's session, and its RPC and its agent, for which its own card
-is asked then, past all ARP. What an honest host answers, it answers under its own address, and that always
-counts.
+is asked then, past all ARP. What an honest host answers, it answers under its own address, and that
+always counts.
 
 Where nothing explains an answer, it counts: unknown means not off. An address of a sibling that is
 itself proved to be off explains nothing.

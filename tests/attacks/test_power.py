@@ -21,6 +21,7 @@ from cuckoo_zfsiscsi.errors import PowerError, QuarantinedError
 from cuckoo_zfsiscsi.lab.network import host_address, mac
 from cuckoo_zfsiscsi.power import Driver, PowerState, pdu
 from cuckoo_zfsiscsi.power.connect import make_driver
+from cuckoo_zfsiscsi.power.ways import Ways
 from cuckoo_zfsiscsi.service.report import State
 from tests.clocks import RealClock
 from tests.config.sample import EXAMPLE
@@ -28,7 +29,7 @@ from tests.faults.conftest import forks
 from tests.faults.farm import Farm
 from tests.faults.forked import ForkServer
 from tests.faults.patience import SERVICE
-from tests.power.fakes import Outlet
+from tests.power.fakes import PDU, WAKE, Eyes, Outlet, proved
 from tests.power.played import Pace, Played
 from tests.power.plug import Plug
 from tests.power.redfish import FakeRedfish
@@ -292,3 +293,32 @@ def test_a_sibling_that_answers_for_a_host_that_is_off(site: Site, takes_all: bo
         event["what"] for event in site.client.history(host="pc1", kind="power") if event["ok"]
     ]
     assert f"not counted: {mac(2)}, the card of pc2, answers ARP for it" in last
+
+
+def test_a_stick_in_the_host(site: Site) -> None:
+    """Malware has left a boot loader on a stick: the host comes up from it, and asks for nothing.
+
+    Before: "no dhcp": look at the firmware, the cable, the MAC address.
+    Now: it says what is so, and what to take out.
+    """
+    site.client.stop("pc1", SERVICE)
+    site.play("pc1", "--no-login")
+    with pytest.raises(
+        ServiceError, match="no dhcp, though its rpc answers: it booted from"
+    ) as told:
+        site.client.start("pc1", 2 * SERVICE)
+    assert "USB sticks" in told.value.fix
+    assert site.machines["pc1"].pid is None
+
+
+def test_a_guest_that_was_never_switched_on() -> None:
+    """A host is woken by Wake-on-LAN, which nobody acknowledges; its guest lives, and asks DHCP.
+
+    Before: its answer to ARP, or that request, proved that it was switched on.
+    Now: what was there before proves nothing.
+    """
+    wake, outlet, eyes = Outlet(WAKE), Outlet(PDU), Eyes()
+    eyes.sign, eyes.booted = "it answers ARP", "dhcp request"
+    power = Ways("pc1", [proved(wake, eyes)], [proved(outlet, eyes)], eyes)
+    with pytest.raises(PowerError, match="no new sign of a boot"):
+        power.on(deadline=Deadline(3))

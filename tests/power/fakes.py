@@ -61,13 +61,17 @@ class Eyes:
         self.sign = ""
         self.booted = ""
         self.looks = 0
-        self.heard = ""
+        self.heard = self.agent = ""
+        self.asked_for = 0.0
+        """Seconds of the last look."""
         self.others: tuple[str, ...] = ()
 
     def look(self, *, seconds: float = LOOK, deadline: Deadline) -> Life:
         deadline.check("a look")
         self.looks += 1
-        return Life({"arp": self.sign} if self.sign else {}, self.others)
+        self.asked_for = seconds
+        signs = {"arp": self.sign, "agent": self.agent}
+        return Life({kind: sign for kind, sign in signs.items() if sign}, self.others)
 
     def boot(self, since: float) -> str:
         return self.booted
