@@ -104,6 +104,14 @@ class TransientPowerError(PowerError):
     """A power failure that is known to go away when asked again."""
 
 
+class RefusedPowerError(PowerError):
+    """A power device refuses the user or the password: asking again may lock the account."""
+
+
+class NotOffError(PowerError):
+    """A host shows that it lives though its power was proved off: its power device lies."""
+
+
 class NotReadyError(ZfsIscsiError):
     """A host did not become ready."""
 

@@ -122,6 +122,12 @@ class HostConfig(Section):
         "tell that the host is off.",
         examples=["10"],
     )
+    power_quiet: Annotated[float, Field(ge=0.6, le=60, allow_inf_nan=False)] = Field(
+        1.0,
+        description="Seconds for which all these signs must be missing when a power device says "
+        "that the host is off. At least 0.6: some kernels answer twice a second only.",
+        examples=["1"],
+    )
     prewarm: f.Switch = Field(
         False,
         description="Boot the clean host while it is idle, so that a run begins at once.",

@@ -3,8 +3,9 @@
 Usage: python -m cuckoo_zfsiscsi.lab.chassis STATE_DIR get|set|check (NAME [VALUE])...
 
 Faults of real BMCs, for tests, are asked for in the file `fault` of the state directory:
-"stuck-on" (says yes to off, and stays on), "stuck-off" (the other way round), "slow SECONDS"
-(every command takes that much longer).
+"stuck-on" (says yes to off, and stays on), "stuck-off" (the other way round), "lies" (as stuck-on,
+and says that it is off: an outlet that feeds another machine), "slow SECONDS" (every command takes
+that much longer).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         while words:
             name = words.pop(0)
             if verb == "get":
-                answer = read(machine, name)
+                answer = read(machine, name, fault)
                 if answer:
                     sys.stdout.write(f"{name}:{answer}\n")
             else:
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def fault_of(machine: Machine) -> str:
-    """Return "stuck-on", "stuck-off" or ""; the fault "slow" is had here and now."""
+    """Return "stuck-on", "stuck-off", "lies" or ""; the fault "slow" is had here and now."""
     try:
         words = (machine.state / "fault").read_text().split()
     except FileNotFoundError:
@@ -51,10 +52,10 @@ def fault_of(machine: Machine) -> str:
     return words[0] if words else ""
 
 
-def read(machine: Machine, name: str) -> str:
+def read(machine: Machine, name: str, fault: str) -> str:
     """Return one value, "" if there is no such thing."""
     if name == "power":
-        return "1" if machine.pid is not None else "0"
+        return "1" if machine.pid is not None and fault != "lies" else "0"
     if name == "boot":
         return "default"
     return ""
@@ -68,7 +69,7 @@ def switch(machine: Machine, name: str, value: str, fault: str) -> None:
     """
     if name == "power" and value == "1" and fault != "stuck-off":
         machine.on()
-    elif name == "power" and value == "0" and fault != "stuck-on":
+    elif name == "power" and value == "0" and fault not in ("stuck-on", "lies"):
         machine.off()
     elif name == "reset":
         machine.reset()

@@ -6,13 +6,11 @@ traffic costs nothing here.
 
 from __future__ import annotations
 
-import ctypes
 import socket
-import struct
+
+from cuckoo_zfsiscsi.packets import ETH_IP, attach
 
 DHCP, TFTP = 67, 69
-IPV4 = 0x0800
-SO_ATTACH_FILTER = 26
 LONGEST = 600
 """Bytes of a packet that are looked at."""
 
@@ -44,13 +42,10 @@ class Wire:
     """
 
     def __init__(self, interface: str, timeout: float) -> None:
-        program = b"".join(struct.pack("HBBI", *one) for one in FILTER)
-        buffer = ctypes.create_string_buffer(program, len(program))
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)  # deaf until bound
         try:
-            arguments = struct.pack("HP", len(FILTER), ctypes.addressof(buffer))
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, arguments)
-            self._socket.bind((interface, IPV4))
+            attach(self._socket, FILTER)
+            self._socket.bind((interface, ETH_IP))
             self._socket.settimeout(timeout)
         except OSError:
             self._socket.close()

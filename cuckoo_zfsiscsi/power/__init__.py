@@ -87,6 +87,15 @@ class Aimed(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A driver that does not try a refused password again."""
+
+    def forget_refusals(self) -> None:
+        """Try it once more: a person asks."""
+        ...
+
+
 @dataclass(frozen=True)
 class Proof:
     """How a state was proved."""
@@ -99,6 +108,8 @@ class Proof:
     seconds: float
     requests: int = 0
     """How often it was asked for."""
+    others: tuple[str, ...] = ()
+    """Who answered in the host's place meanwhile, for people. That did not count."""
 
 
 class Power(Protocol):
@@ -126,4 +137,8 @@ class Power(Protocol):
         Raises:
             PowerError, DeadlineExceededError, CancelledError: no trustworthy answer.
         """
+        ...
+
+    def forget_refusals(self) -> None:
+        """Try passwords that were refused once more: a person asks."""
         ...

@@ -9,7 +9,12 @@ import re
 from typing import TYPE_CHECKING
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import ConfigError, PowerError, TransientPowerError
+from cuckoo_zfsiscsi.errors import (
+    ConfigError,
+    PowerError,
+    RefusedPowerError,
+    TransientPowerError,
+)
 from cuckoo_zfsiscsi.power import Can, PowerState
 from cuckoo_zfsiscsi.power.child import Outcome, run
 from cuckoo_zfsiscsi.power.options import check_options, need_secret
@@ -83,7 +88,9 @@ def _classify(what: str, outcome: Outcome, secret: str) -> PowerError:
     """Return the error for a failed command; amttool's exit code says nothing."""
     text = (outcome.stdout + outcome.stderr).replace(secret, "***")
     if "401" in text or "403" in text:
-        return PowerError(f"{what}: the password is refused", fix="try it: the host's AMT page")
+        return RefusedPowerError(
+            f"{what}: the password is refused", fix="try it: the host's AMT page"
+        )
     if "SOAP/Lite.pm" in text and "locate" in text:
         return PowerError(f"{what}: amttool lacks Perl's SOAP::Lite", fix=INSTALL)
     if re.search(r"Can't connect|Connection refused|timeout|\b50[0234]\b", text):

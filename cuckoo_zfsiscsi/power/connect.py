@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from cuckoo_zfsiscsi.config import power_schemes
 from cuckoo_zfsiscsi.errors import ConfigError
-from cuckoo_zfsiscsi.power import Driver
+from cuckoo_zfsiscsi.power import Aimed, Driver
 from cuckoo_zfsiscsi.power.limit import limiter_for
 from cuckoo_zfsiscsi.power.proved import ProvedPower
+from cuckoo_zfsiscsi.power.refusal import AimedOnceRefused, OnceRefused
 from cuckoo_zfsiscsi.power.together import Together
 from cuckoo_zfsiscsi.power.unswitched import Unswitched
 from cuckoo_zfsiscsi.power.ways import Ways
-from cuckoo_zfsiscsi.power.witness import HostWitness, Nobody, Witness
+from cuckoo_zfsiscsi.power.witness import Accuse, HostWitness, Nobody, Witness
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from cuckoo_zfsiscsi import config
 
 
-def make_witness(conf: config.Config, host: config.HostConfig) -> HostWitness | Nobody:
-    """Return who sees a host from outside; nothing is sent yet."""
-    return HostWitness(conf, host) if host.power_signs else Nobody()
+def make_witness(
+    conf: config.Config,
+    host: config.HostConfig,
+    accuse: Accuse = lambda _mac, _what: None,
+    is_off: Callable[[str], bool] = lambda _label: False,
+) -> HostWitness | Nobody:
+    """Return who sees a host from outside; nothing is sent yet. Arguments: as HostWitness."""
+    return HostWitness(conf, host, accuse, is_off) if host.power_signs else Nobody()
 
 
 def make_power(host: config.HostConfig, witness: Witness | None = None) -> Ways | Unswitched:
@@ -55,6 +64,7 @@ def make_power(host: config.HostConfig, witness: Witness | None = None) -> Ways 
                 interval=host.power_interval if one else 0.0,
                 witness=witness,
                 silence=host.power_silence,
+                quiet=host.power_quiet,
                 hurried=way is not ways[-1],
             )
     on, off = ([made[way] for way in ways] for ways in lists)
@@ -71,8 +81,20 @@ def make_driver(host: config.HostConfig, url: config.PowerUrl) -> Driver:
     known: dict[str, str] = getattr(module, "FROM_HOST", {})
     options = {name: str(getattr(host, key)) for name, key in known.items()}
     complete = dataclasses.replace(url, options={**options, **url.options})
-    driver: Driver = module.connect(complete, host.read_power_password(url=url))
-    return driver
+
+    def make(secret: SecretStr | None) -> Driver:
+        driver: Driver = module.connect(complete, secret)
+        return driver
+
+    def read() -> SecretStr | None:
+        return host.read_power_password(url=url)
+
+    secret = read()
+    driver = make(secret)
+    if secret is None:
+        return driver
+    kind = AimedOnceRefused if isinstance(driver, Aimed) else OnceRefused
+    return kind(complete.user or "", read, make)
 
 
 def find_driver(scheme: str) -> ModuleType:

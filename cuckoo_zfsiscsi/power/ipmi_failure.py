@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cuckoo_zfsiscsi.errors import PowerError, TransientPowerError
+from cuckoo_zfsiscsi.errors import PowerError, RefusedPowerError, TransientPowerError
 from cuckoo_zfsiscsi.power.child import Outcome
 
 NOISE = re.compile(
@@ -20,7 +20,7 @@ class _Failure:
     pattern: str
     what: str
     fix: str = ""
-    transient: bool = False
+    kind: type[PowerError] = PowerError
 
 
 _SILENT = "try: ping it; is IPMI over LAN on in it, is UDP 623 open between it and here?"
@@ -31,14 +31,14 @@ FAILURES = (
         r"|Out of space|initialization in progress|in update mode|Destination unavailable",
         "the BMC is busy",
         "reset the BMC if this stays: ipmitool mc reset cold",
-        transient=True,
+        TransientPowerError,
     ),
-    # Never tried again: a BMC locks the account after a few wrong passwords.
     _Failure(
         r"RAKP 2 HMAC is invalid|unauthorized name|invalid username length|user name too long"
         r"|invalid integrity check value|illegal (or unrecognized )?parameter",
         "the BMC refuses the user or the password",
         "check user and password: ipmitool -I lanplus -H BMC -U USER -a chassis power status",
+        RefusedPowerError,
     ),
     _Failure(
         r"invalid (authentication|integrity|confidentiality) algorithm|no cipher suite match"
@@ -56,7 +56,7 @@ FAILURES = (
         r"does not support IPMI v2",
         "the BMC has no IPMI 2.0",
         "use another power driver for it",
-        transient=True,
+        TransientPowerError,
     ),
     _Failure(
         r"Address lookup for", "no address is known for the BMC", "check the name in the power URL"
@@ -68,10 +68,15 @@ FAILURES = (
         r"|(?m:Set Session Privilege Level to \w+ failed$)",
         "the BMC does not answer",
         _SILENT,
-        transient=True,
+        TransientPowerError,
     ),
     # Nothing but this line: it answered at first and then no more.
-    _Failure(r"\AError: Unable to establish.*\Z", "the BMC gives no session", _SILENT, True),
+    _Failure(
+        r"\AError: Unable to establish.*\Z",
+        "the BMC gives no session",
+        _SILENT,
+        TransientPowerError,
+    ),
 )
 """The first that fits."""
 
@@ -90,8 +95,7 @@ def classify(what: str, outcome: Outcome, secret: str) -> PowerError:
     text = "\n".join(line.strip() for line in lines if line.strip() and not NOISE.search(line))
     for failure in FAILURES:
         if re.search(failure.pattern, text):
-            kind = TransientPowerError if failure.transient else PowerError
-            return kind(f"{what}: {failure.what}", fix=failure.fix)
+            return failure.kind(f"{what}: {failure.what}", fix=failure.fix)
     said = text.replace(secret, "***").splitlines()[-1:] or ["nothing"]
     return PowerError(
         f"{what}: ipmitool ended with {outcome.code} and said {said[0][:200]!r}",

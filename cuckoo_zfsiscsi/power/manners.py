@@ -7,11 +7,19 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import DeadlineExceededError, PowerError, TransientPowerError
+from cuckoo_zfsiscsi.errors import (
+    DeadlineExceededError,
+    PowerError,
+    TransientPowerError,
+    ZfsIscsiError,
+)
 from cuckoo_zfsiscsi.power.limit import Limiter
 
 BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds of pause after the first, second, ... transient failure in a row; the last stays."""
+
+MOST = 160
+"""Letters of a library's own error that are told."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,7 +67,7 @@ class Manners:
                 with self._limiter.turn(self._interval, deadline=deadline, what=what):
                     if not (peace := breaker.wait(clock.monotonic())):
                         try:
-                            result = self._counted(command)
+                            result = self._counted(command, what)
                         except TransientPowerError as error:
                             last = error
                             breaker.failed(error.what, clock.monotonic())
@@ -85,12 +93,26 @@ class Manners:
                 raise
             raise _asked(last, failures, clock.monotonic() - begin) from None
 
-    def _counted(self, command: Callable[[], T]) -> T:
+    def _counted(self, command: Callable[[], T], what: str) -> T:
+        """Run it once. Whatever a driver raises leaves it as an error that all others know of.
+
+        A device's answer is parsed by libraries: one that is nested deeply enough, or long enough,
+        ends them with RecursionError or MemoryError, and one of them may call sys.exit().
+        """
         try:
             return command()
         except (PowerError, DeadlineExceededError):
             self._limiter.errors += 1
             raise
+        except ZfsIscsiError:
+            raise
+        except (Exception, SystemExit) as error:
+            self._limiter.errors += 1
+            log.debug("%s", what, exc_info=True)
+            raise PowerError(
+                f"{what}: the driver failed: {type(error).__name__}: {str(error)[:MOST]}",
+                fix="is that device what its URL says? update its firmware, or use another driver",
+            ) from None
 
     def _wait_in_peace(self, peace: float, what: str, deadline: Deadline) -> None:
         breaker = self._limiter.breaker

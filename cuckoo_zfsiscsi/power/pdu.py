@@ -23,6 +23,7 @@ from cuckoo_zfsiscsi.errors import (
     ConfigError,
     DeadlineExceededError,
     PowerError,
+    RefusedPowerError,
     TransientPowerError,
 )
 from cuckoo_zfsiscsi.power import Can, PowerState
@@ -141,7 +142,7 @@ def _error(code: int, what: str) -> PowerError:
     if code == TEMPORARY:
         return TransientPowerError(what, fix="try: ping it; is its address right?")
     if code == REFUSED:
-        return PowerError(
+        return RefusedPowerError(
             what, fix="check user and password: USER@ in the URL, ?password_file= or the host's"
         )
     if code == MISSING:

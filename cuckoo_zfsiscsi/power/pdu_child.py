@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cuckoo_zfsiscsi.power.pdu import MISSING, REFUSED, TEMPORARY
+from cuckoo_zfsiscsi.power.pdu_answers import MisunderstoodError, check, heard, judge
 
 NO_URL = ("apc", "eaton", "poe_mib", "raritan", "sentry", "siglent", "tplink")
 """Models that take a name or address; others with a port of their own do too, the rest a URL."""
@@ -38,15 +39,14 @@ def call(action: str, job: dict[str, Any], password: str) -> str:
     """Switch or ask; return the state, "" after a switch."""
     backend = importlib.import_module(f"labgrid.driver.power.{job['model']}")
     host, port = find_address(backend, job, password)
-    outlet = str(job["outlet"])
-    if action != "status":
-        backend.power_set(host, port, outlet, action == "on")
-        return ""
-    state = backend.power_get(host, port, outlet)
-    # True, 1 or something like it: anything else is not understood
-    if state not in (True, False):
-        raise ValueError(f"it says {str(state)[:40]!r}")
-    return "on" if state else "off"
+    model, outlet = job["model"], str(job["outlet"])
+    with heard(backend) as kept:
+        if action != "status":
+            backend.power_set(host, port, outlet, action == "on")
+            check(model, kept)
+            return ""
+        state = backend.power_get(host, port, outlet)
+    return "on" if judge(model, outlet, state, kept) else "off"
 
 
 def explain(error: Exception) -> tuple[int, str]:
@@ -64,6 +64,8 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, (requests.ConnectionError, requests.Timeout, TimeoutError)):
         return TEMPORARY, "it does not answer"
     text = str(error)
+    if isinstance(error, MisunderstoodError):
+        return 1, text
     # What labgrid's models raise when net-snmp's tools have failed
     if "SNMP" in text or "snmp" in text:
         return TEMPORARY, "it does not answer SNMP"

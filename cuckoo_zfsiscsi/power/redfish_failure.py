@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from requests import exceptions as http
 from sushy import exceptions as sushy
 
-from cuckoo_zfsiscsi.errors import PowerError, TransientPowerError
+from cuckoo_zfsiscsi.errors import PowerError, RefusedPowerError, TransientPowerError
 from cuckoo_zfsiscsi.power.redfish_http import BusyError, fingerprint_of
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def classify(what: str, error: Exception, driver: Redfish) -> PowerError:
     if isinstance(cause, (http.ConnectionError, http.Timeout, http.ChunkedEncodingError)):
         return TransientPowerError(f"{what}: the BMC does not answer", fix=_SILENT)
     if isinstance(error, sushy.AccessError):
-        # Never tried again: a BMC locks the account after a few wrong passwords.
-        return PowerError(
+        return RefusedPowerError(
             f"{what}: the BMC refuses the user or the password (HTTP {error.status_code})",
             fix="check user and password in the BMC's own web page; the user needs the role "
             "Operator",

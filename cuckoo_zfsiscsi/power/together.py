@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.power import Can, Driver, PowerState
+from cuckoo_zfsiscsi.power import Can, Driver, PowerState, Remembering
 from cuckoo_zfsiscsi.power.limit import limiter_for
 
 
@@ -43,3 +43,9 @@ class Together:
             ):
                 states.append(driver.query(deadline=deadline))
         return PowerState.ON if PowerState.ON in states else PowerState.OFF
+
+    def forget_refusals(self) -> None:
+        """As Remembering has it, of those that are."""
+        for driver in self._drivers:
+            if isinstance(driver, Remembering):
+                driver.forget_refusals()

@@ -31,6 +31,9 @@ class Unswitched:
         """As Power has it: raises PowerError."""
         self._no(deadline)
 
+    def forget_refusals(self) -> None:
+        """As Power has it: there are none."""
+
     def _no(self, _deadline: Deadline) -> NoReturn:
         raise PowerError(
             f"{self._label} has no power device",

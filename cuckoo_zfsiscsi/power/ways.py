@@ -79,10 +79,13 @@ class Ways:
         """Ask for the state, as Power has it: whoever has proved it off last goes first."""
         telling = [way for way in self._off if PowerState.OFF in way.driver.can.tell]
         if not telling:
-            since = deadline.clock.monotonic() - LOOK
-            sign = self._witness.life(since, deadline=deadline)
-            return PowerState.ON if sign else PowerState.OFF
+            return PowerState.ON if self._witness.look(deadline=deadline) else PowerState.OFF
         return self._try(telling, lambda way, share: way.status(deadline=share), deadline)
+
+    def forget_refusals(self) -> None:
+        """As Power has it."""
+        for way in (*self._on, *self._off, *self._polite):
+            way.forget_refusals()
 
     def _check(self, state: PowerState, ways: Sequence[ProvedPower]) -> None:
         if not ways:
@@ -134,11 +137,10 @@ class Ways:
     def _ask_guest(self, way: ProvedPower, deadline: Deadline) -> None:
         """Ask for a shutdown and wait a little, whatever comes of it: the cut follows."""
         patience = min(way.driver.can.courtesy, deadline.remaining / 2)
-        begin = deadline.clock.monotonic()
         try:
             way.request(PowerState.OFF, deadline=deadline.within(min(ASK_GUEST, patience)))
             waiting = deadline.within(patience)
-            while self._witness.life(begin, deadline=waiting):
+            while self._witness.look(deadline=waiting):
                 waiting.sleep(LOOK, f"{way.driver.peer}: shutdown")
         except (PowerError, DeadlineExceededError) as error:
             log.info("%s: %s", self._label, error.what)

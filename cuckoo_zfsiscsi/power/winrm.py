@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import PowerError, TransientPowerError
+from cuckoo_zfsiscsi.errors import PowerError, RefusedPowerError, TransientPowerError
 from cuckoo_zfsiscsi.power import Can, PowerState
 from cuckoo_zfsiscsi.power.agent import COMMANDS, WAIT
 from cuckoo_zfsiscsi.power.options import check_options, need_secret
@@ -92,7 +92,7 @@ class Winrm:
         try:
             self._patient.call(what, deadline, ask)
         except exceptions.InvalidCredentialsError:
-            raise PowerError(f"{what}: the guest refuses user or password") from None
+            raise RefusedPowerError(f"{what}: the guest refuses user or password") from None
         except (requests.RequestException, exceptions.WinRMError) as error:
             raise TransientPowerError(f"{what}: {type(error).__name__}") from None
 

@@ -12,20 +12,25 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from cuckoo_zfsiscsi.connections import established
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.packets import ACK, Card, Filter, attach, ipv4, tcp
 
 NUDGES, STEP = 3, 0.1
 """So many segments, so many seconds apart, must stay unanswered. An answer takes a millisecond."""
 LATELY = 1.0
 """Seconds. No machine is reset and asks for its boot script in less; and a kernel answers such
 segments twice a second at most (Linux: net.ipv4.tcp_invalid_ratelimit)."""
+LIMITED = 0.6
+"""Seconds in which such a kernel answers once, for sure."""
 TABLE = Path("/proc/thread-self/net/tcp")
-TCP = struct.Struct("!HHIIBBHHH")
-ACK = 0x10
+LONGEST = 64
+"""Bytes of a packet that are looked at."""
 
 
 def is_held(
@@ -61,6 +66,51 @@ def is_held(
             nudge(portal, port, host, number)
         nudges += 1
         deadline.sleep(STEP, f"asking whether {host} holds its session")
+
+
+def is_heard(
+    portal: IPv4Address,
+    port: int,
+    host: IPv4Address,
+    *,
+    seconds: float,
+    card: Card | None = None,
+    deadline: Deadline,
+) -> bool:
+    """Tell whether the host answers on a connection to the portal within so many seconds.
+
+    It is asked all the time. What came before does not count; that a connection comes or goes
+    meanwhile does, as that is the other end's doing.
+
+    Args:
+        portal: address of the target.
+        port: of it.
+        host: address of the host.
+        seconds: to wait, LIMITED at least: a kernel may leave every other question unanswered.
+        card: the host's: asked there, too.
+        deadline: for the look.
+
+    Returns:
+        True as soon as it is heard.
+
+    Raises:
+        OSError: not root, or the kernel can't be asked (ss of iproute2).
+        DeadlineExceededError, CancelledError: not known.
+    """
+    clock = deadline.clock
+    begin = clock.monotonic()
+    known: frozenset[int] = frozenset()
+    while True:
+        elapsed = clock.monotonic() - begin  # before the kernel tells: never too long
+        ages = connections(portal, port, host)
+        if known - ages.keys() or any(age < elapsed for age in ages.values()):
+            return True
+        if elapsed >= seconds:
+            return False
+        known = frozenset(ages)
+        for number in known:
+            nudge(portal, port, host, number, card)
+        deadline.sleep(STEP, f"listening for the session of {host}")
 
 
 def connections(portal: IPv4Address, port: int, host: IPv4Address) -> dict[int, float]:
@@ -104,19 +154,66 @@ def _has_any(host: IPv4Address) -> bool:
     return peer.encode() in _table.read()
 
 
-def nudge(portal: IPv4Address, port: int, host: IPv4Address, number: int) -> None:
+def nudge(
+    portal: IPv4Address, port: int, host: IPv4Address, number: int, card: Card | None = None
+) -> None:
     """Send one segment without data on the connection to this port of the host's.
+
+    Args:
+        portal: address of the target.
+        port: of it.
+        host: address of the host.
+        number: of its port.
+        card: the host's: sent straight to it, too.
 
     Raises:
         OSError: not root, or no way there.
     """
     sequence, acknowledged = struct.unpack("!II", os.urandom(8))
-    fields = [port, number, sequence, acknowledged, 5 << 4, ACK, 0, 0, 0]
-    # Of the pseudo header, too (RFC 9293 3.1)
-    pseudo = struct.pack("!4s4sxBH", portal.packed, host.packed, socket.IPPROTO_TCP, TCP.size)
-    total = sum(struct.unpack(f"!{(len(pseudo) + TCP.size) // 2}H", pseudo + TCP.pack(*fields)))
-    total = (total >> 16) + (total & 0xFFFF)
-    fields[7] = ~(total + (total >> 16)) & 0xFFFF
+    segment = tcp(portal, host, (port, number), (sequence, acknowledged), ACK)
+    if card:
+        card.send(ipv4(portal, host, socket.IPPROTO_TCP, segment))
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as wire:
         wire.bind((str(portal), 0))
-        wire.sendto(TCP.pack(*fields), (str(host), 0))
+        wire.sendto(segment, (str(host), 0))
+
+
+@contextmanager
+def listening(portal: IPv4Address, port: int, host: IPv4Address) -> Iterator[Callable[[], bool]]:
+    """Hear whatever the host sends to the portal meanwhile, of a connection or not.
+
+    A host whose session is taken from it says so, if its kernel lives: it acknowledges the end
+    (FIN), resets what it has forgotten (RST), and logs in anew (SYN). One that is off does not.
+
+    Yields:
+        What tells whether anything was heard until now.
+
+    Raises:
+        OSError: not root, or the portal is no address of ours.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as wire:
+        attach(wire, _to_port(port))
+        wire.bind((str(portal), 0))
+        wire.connect((str(host), 0))
+
+        def heard() -> bool:
+            try:
+                while True:
+                    packet = wire.recv(LONGEST, socket.MSG_DONTWAIT)
+                    if packet[12:16] == host.packed:  # what came before connect() is of anyone
+                        return True
+            except BlockingIOError:
+                return False
+
+        yield heard
+
+
+def _to_port(port: int) -> Filter:
+    """Return what lets TCP to one port through, from the IP header on."""
+    return (
+        (0xB1, 0, 0, 0),  # the header's length
+        (0x48, 0, 0, 2),  # the port
+        (0x15, 0, 1, port),
+        (0x06, 0, 0, LONGEST),
+        (0x06, 0, 0, 0),
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel
-from cuckoo_zfsiscsi.errors import CancelledError, QuarantinedError, ZfsIscsiError
+from cuckoo_zfsiscsi.errors import CancelledError, NotOffError, QuarantinedError, ZfsIscsiError
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import State
 from cuckoo_zfsiscsi.service.wishes import Wishes
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 RETRY_MOST = 600.0
 """Seconds between two attempts to heal a quarantined host; each pause is twice the last."""
+AGAIN = 1.0
+"""Seconds from a failure that nobody has foreseen to the next step."""
 
 Act = tuple[str, Callable[[], None]]
 """One step: what it is called, and what does it."""
@@ -70,22 +73,57 @@ class BaseWorker(Wishes, ABC):
     # The worker.
 
     def _work(self) -> None:
-        while True:
-            with self._wake:
-                act = self._next()
-                if act is None:
-                    if self._closing:
-                        return
-                    self._wake.wait(self._patience())
-                    continue
-                self._step, self._cancel = act[0], Cancel(self._clock)
+        """Go on until the service ends, whatever happens: nobody else cares for this host."""
+        goes_on = True
+        while goes_on:
             try:
-                act[1]()
-            except CancelledError as error:
-                self._give_up(error)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the host must end safe
-                self._fail(error)
+                goes_on = self._take_step()
+            except Exception as error:  # noqa: BLE001, PERF203 - see above
+                self._survive(error)
+                goes_on = not self._closing
+
+    def _take_step(self) -> bool:
+        """Take the next step, or wait for one. False: there will be none any more."""
+        with self._wake:
+            act = self._next()
+            if act is None:
+                if not self._closing:
+                    self._wake.wait(self._patience())
+                    return True
+                return False
+            self._step, self._cancel = act[0], Cancel(self._clock)
+        try:
+            act[1]()
+        except CancelledError as error:
+            self._give_up(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the host must end safe
+            self._fail(error)
+        self._step = ""
+        return True
+
+    def _survive(self, error: Exception) -> None:
+        """Quarantine the host when _fail() itself has failed, or the choice of a step.
+
+        Nothing in here may raise. The host counts as on: after the pause it is proved off, and
+        reset, before anything else.
+        """
+        with contextlib.suppress(Exception):  # there may be no memory for a line
+            log.exception("%s: %s failed", self.config.label, self._step or "deciding")
+        with self._wake:
+            self._reason = self._reason or f"it could not be made safe: {type(error).__name__}"
+            self._overdue, cut = False, self._must_cut()
+        with contextlib.suppress(Exception):
+            self._steps.make_safe(cut=cut)
+        with self._wake:
+            self._set(State.UNKNOWN)
             self._step = ""
+            self._retry_at = self._clock.monotonic() + self._pause
+            self._pause = min(2 * self._pause, RETRY_MOST)
+            with contextlib.suppress(Exception):
+                self._end_run(self._quarantined())
+            with contextlib.suppress(Exception):
+                self._answer_stops(is_off=False)
+            self._wake.wait(AGAIN)  # should it be the choice of a step that fails
 
     def _give_up(self, error: CancelledError) -> None:
         """Go on after a step that was not to be finished."""
@@ -102,7 +140,7 @@ class BaseWorker(Wishes, ABC):
         self._note("failure", f"{doing} failed: {error}", ok=False)
         with self._wake:
             self._reason, self._overdue = str(error), False
-            was_off = self._is_off()
+            was_off = self._is_off() and not isinstance(error, NotOffError)
             cut = self._must_cut() and not was_off
         is_off = self._steps.make_safe(cut=cut) or was_off
         with self._wake:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 from cuckoo_zfsiscsi.at_once import at_once
 from cuckoo_zfsiscsi.config import HostConfig
@@ -17,12 +18,14 @@ from cuckoo_zfsiscsi.errors import (
     DeadlineExceededError,
     NotReadyError,
     PowerError,
+    ZfsIscsiError,
 )
 from cuckoo_zfsiscsi.netboot.script import render
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service.life import prove_silent
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
 from cuckoo_zfsiscsi.service.report import BootReport
-from cuckoo_zfsiscsi.service.stall import hint, missing_stage
+from cuckoo_zfsiscsi.service.stall import ELSEWHERE, foreign_system, hint, missing_stage
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +61,34 @@ class Boot:
 
         Raises:
             UnprovenDiskError, TargetError, PowerError: a step failed.
+            NotOffError: the host is on already.
             NotReadyError: a stage did not come by the deadline.
             CancelledError: given up.
         """
         parts, label = self._parts, self._config.label
-        parts.boots.arm(label, render(self.arm(disk, deadline=deadline)))
+        parts.boots.arm(label, render(self._arm_in_silence(disk, deadline)))
         self.begin(self._clock.monotonic())
         parts.power.on(deadline=deadline.within(self._config.power_timeout))
         self._power_seen = self._clock.monotonic()
         self.note("power")
         self._await_ready(deadline)
+
+    def _arm_in_silence(self, disk: Disk, deadline: Deadline) -> Export:
+        """Arm the disk, and look meanwhile whether the host still is off.
+
+        Nobody has its credentials before both are done.
+        """
+        begin = self._clock.monotonic()
+        silent = partial(prove_silent, self._config.label, self._parts.witness, deadline)
+        calls: list[Callable[[], Export | None]] = [
+            partial(self.arm, disk, deadline=deadline),
+            silent,
+        ]
+        armed, look = at_once(calls, self._clock, "arm")
+        export = armed.result()
+        look.result()
+        self.report.stages["arm"] = self._clock.monotonic() - begin
+        return cast("Export", export)
 
     def _await_ready(self, deadline: Deadline) -> None:
         try:
@@ -203,14 +224,28 @@ class Boot:
         host = self._config.label
         missing = missing_stage(self.report.stages, self._parts.probes)
         what = f"{host} did not become ready in {self._config.boot_timeout:g} s: no {missing}"
-        if missing == "login" and look and self._answers():
-            what += ", though the guest answers: it booted from something else than its disk"
         fix = hint(missing, self._config)
+        if look and (sign := foreign_system(missing, self._signs())):
+            what += f", though {sign}: it booted from something else than its disk"
+            fix = ELSEWHERE.format(host=host)
         self.report.stalled = f"no {missing}: {fix}"
         return NotReadyError(what, fix=fix)
 
-    def _answers(self) -> bool:
-        return any(
-            probe(Deadline(PROBE_TIMEOUT, clock=self._clock)).ok
-            for probe in self._parts.probes.values()
-        )
+    def _signs(self) -> dict[str, str]:
+        """Look for a system that runs on the host; return what shows it, by kind, for people."""
+        deadline = Deadline(PROBE_TIMEOUT, clock=self._clock)
+
+        def answers(name: str, probe: Probe) -> dict[str, str]:
+            return {name: f"its {name} answers"} if probe(deadline).heard else {}
+
+        def life() -> dict[str, str]:
+            try:
+                return self._parts.witness.look(deadline=deadline).signs
+            except ZfsIscsiError as error:
+                log.info("%s: %s", self._config.label, error)
+                return {}
+
+        looks = [partial(answers, *probe) for probe in self._parts.probes.items()]
+        calls: list[Callable[[], dict[str, str]]] = [*looks, life]
+        found = at_once(calls, self._clock, "look")
+        return {kind: sign for look in found for kind, sign in look.result().items()}

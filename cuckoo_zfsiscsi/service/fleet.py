@@ -33,6 +33,7 @@ from cuckoo_zfsiscsi.service.metrics import Metrics
 from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.paper import PaperHost
 from cuckoo_zfsiscsi.service.parts import Parts, Probe, Tell
+from cuckoo_zfsiscsi.service.plan import OFF
 from cuckoo_zfsiscsi.service.recent import Recent
 from cuckoo_zfsiscsi.service.recorded import RecordedPower
 from cuckoo_zfsiscsi.service.reload import check_change
@@ -193,7 +194,8 @@ class Fleet:
         )
 
     def _make_host(self, config: HostConfig) -> Host | PaperHost:
-        witness = make_witness(self.config, config)
+        accuse = self.boots.offences.tell
+        witness = make_witness(self.config, config, accuse, self._is_proved_off)
         if isinstance(witness, HostWitness):
             self._witnesses[config.label] = witness
         parts = Parts(
@@ -202,6 +204,7 @@ class Fleet:
             power=RecordedPower(config.label, make_power(config, witness), self._events),
             boots=self.boots,
             probes={name: self._make_probe(name, config) for name in config.ready},
+            witness=witness,
             default_route=self._make_default_route(config),
             delete_flows=partial(flows.delete, config, self.config.default_route(config).gateway),
             runs=self.history,
@@ -213,6 +216,11 @@ class Fleet:
         paper = PaperHost(config, parts, self._in_background, self.config)
         self.boots.make_when_asked(config.label, paper.ask)
         return paper
+
+    def _is_proved_off(self, label: str) -> bool:
+        """Tell whether a host is off for sure. Anyone may switch on one that is reset at boot."""
+        host = self._hosts.get(label)
+        return isinstance(host, Host) and host.report().state in OFF
 
     @staticmethod
     def _make_probe(name: str, config: HostConfig) -> Probe:

@@ -83,6 +83,7 @@ class Host(Worker):
         with self._wake:
             self._refuse_while("reset", self._run is not None or self._maintenance)
             self._retry_at = 0.0
+            self._steps.parts.power.forget_refusals()
             self._wish_cut("a reset was asked for")
 
     def maintenance(self, on: bool) -> None:
@@ -135,6 +136,7 @@ class Host(Worker):
                 f"{label} is in service: only the service switches it",
                 fix=f"zfsiscsi maintenance {label} on",
             )
+        power.forget_refusals()
         return (power.on if state is PowerState.ON else power.off)(deadline=deadline)
 
     def note(self, stage: str, at: float) -> None:

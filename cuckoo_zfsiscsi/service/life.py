@@ -9,7 +9,8 @@ from ipaddress import IPv4Address
 from cuckoo_zfsiscsi.at_once import at_once
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
-from cuckoo_zfsiscsi.errors import CancelledError, ZfsIscsiError
+from cuckoo_zfsiscsi.errors import CancelledError, NotOffError, ZfsIscsiError
+from cuckoo_zfsiscsi.power.witness import Life, Witness
 from cuckoo_zfsiscsi.readiness.session import is_held
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
 
@@ -57,3 +58,26 @@ def sign_of_life(
     looks += [partial(answers, *probe) for probe in parts.probes.items()]
     signs = [look.result() for look in at_once(looks, parts.clock, "life")]
     return next((sign for sign in signs if sign), "")
+
+
+def prove_silent(label: str, witness: Witness, deadline: Deadline) -> None:
+    """Look once more at a host whose power was proved off.
+
+    Raises:
+        NotOffError: it lives.
+        PowerError, DeadlineExceededError, CancelledError: that can't be told.
+    """
+    refuse(label, witness.look(deadline=deadline))
+
+
+def refuse(label: str, life: Life) -> None:
+    """Refuse to go on with a host that lives.
+
+    Raises:
+        NotOffError: it does.
+    """
+    if life:
+        raise NotOffError(
+            f"{label} was proved off, but {life}: its power device lies, or switches another host",
+            fix=f"look at it: which outlet feeds {label}? zfsiscsi power {label} test",
+        )

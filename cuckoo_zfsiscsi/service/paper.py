@@ -90,6 +90,7 @@ class PaperHost(PaperWorker):
             if not self._reason:
                 self._no("reset by hand")
             self._retry_at = 0.0
+            self._steps.parts.power.forget_refusals()
             self._wake.notify()
 
     def start(self, task: str | None, image: str | None) -> Run:
@@ -171,6 +172,7 @@ class PaperHost(PaperWorker):
         label, power = self.config.label, self._steps.parts.power
         if self._run:
             raise HostBusyError(f"{label} has a run", fix=f"zfsiscsi stop {label}")
+        power.forget_refusals()
         return (power.on if state is PowerState.ON else power.off)(deadline=deadline)
 
     def _no(self, what: str) -> NoReturn:

@@ -14,6 +14,7 @@ from cuckoo_zfsiscsi.netboot.lines import LineLimit
 from cuckoo_zfsiscsi.service.base import BaseWorker
 from cuckoo_zfsiscsi.service.boot import ECHO, POLL, Boot
 from cuckoo_zfsiscsi.service.boot_loop import BootLoop
+from cuckoo_zfsiscsi.service.life import prove_silent
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import BootReport, State
 from cuckoo_zfsiscsi.service.signs import Signs
@@ -90,7 +91,7 @@ class PaperBoot(BaseWorker):
         self._answered_at = self._clock.monotonic()
         self._look_at = self._answered_at + self._pace.pause(FOLLOW)
         self._pace.call(self._look_at, self._nudge)
-        warnings = self._steps.flows_warning, self._count_boot()
+        warnings = self._steps.warning, self._count_boot()
         self._boot.report.warning = "; ".join(filter(None, warnings))
         self._boot.note("script", self._answered_at)
         if self._observer:
@@ -155,6 +156,7 @@ class PaperBoot(BaseWorker):
             return
         try:
             deadline = Deadline(self.config.power_timeout, self._cancel)
+            prove_silent(self.config.label, self._steps.parts.witness, deadline)
             self._steps.parts.power.on(deadline=deadline)
         except ZfsIscsiError as error:
             boot.report.stalled = f"failed: {error}"

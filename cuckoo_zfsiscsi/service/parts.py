@@ -12,6 +12,7 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Store
 from cuckoo_zfsiscsi.disk.target import Target
 from cuckoo_zfsiscsi.power import Power
+from cuckoo_zfsiscsi.power.witness import Nobody, Witness
 from cuckoo_zfsiscsi.readiness import Answer
 from cuckoo_zfsiscsi.service.events import Events, Unheard
 from cuckoo_zfsiscsi.service.history import Nowhere, Runs
@@ -53,6 +54,8 @@ class Parts:
     """Tells the system that has just booted; None: it learns its default route by itself."""
     delete_flows: DeleteFlows | None = None
     """None: nobody tracks any."""
+    witness: Witness = field(default_factory=Nobody)
+    """Sees whether the host lives, whatever its power device says."""
     runs: Runs = field(default_factory=Nowhere)
     """Is told of each run."""
     events: Events = field(default_factory=Unheard)

@@ -41,6 +41,10 @@ class RecordedPower:
             self._note(f"status: {error.what}", begin, deadline, ok=False)
             raise
 
+    def forget_refusals(self) -> None:
+        """As Power.forget_refusals()."""
+        self._power.forget_refusals()
+
     def _switch(self, state: PowerState, deadline: Deadline) -> Proof:
         begin = deadline.clock.monotonic()
         switch = self._power.on if state is PowerState.ON else self._power.off

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.service.report import STAGES
@@ -24,6 +24,15 @@ HINTS = {
     "agent": "{system} is up but CAPE's agent is not: does the image start it at {when}?",
 }
 """What to look at when a boot ends before this stage."""
+ELSEWHERE = (
+    "take the internal disk and USB sticks out of {host}, have its firmware boot from the network "
+    "alone, and lock the firmware's set-up; see docs/power.rst, A disk of its own"
+)
+"""What to do when a host came up from one."""
+GUEST, CARD = ("rpc", "agent"), ("arp", "icmp")
+"""Signs that only a whole system gives; those that a card gives as soon as it has an address."""
+BEFORE_DISK = ("dhcp", "tftp", "ipxe", "script", "login")
+"""Stages without which no system can have come from the host's disk."""
 SYSTEMS = {"windows": ("Windows", "logon"), "linux": ("Linux", "boot")}
 """By platform: what the system is called, and when the agent is started."""
 
@@ -44,3 +53,20 @@ def hint(missing: str, host: HostConfig) -> str:
     """Return what to look at when a boot of the host ends before this stage."""
     system, when = SYSTEMS[host.platform]
     return HINTS[missing].format(host=host.label, firmware=host.firmware, system=system, when=when)
+
+
+def foreign_system(missing: str, signs: Mapping[str, str]) -> str:
+    """Return what shows that a system runs which did not come from the host's disk, or "".
+
+    A host with a disk or a stick of its own may ask for nothing at all, or ask DHCP alone, load the
+    boot file and give up. So every stage before the login counts. PXE and iPXE answer ARP and ping
+    themselves, once they have an address: that is a sign as long as nobody asked for one.
+
+    Args:
+        missing: stage that did not come.
+        signs: of life, for people, by their kind.
+    """
+    if missing not in BEFORE_DISK:
+        return ""
+    kinds = GUEST + CARD if missing == "dhcp" else GUEST
+    return next((signs[kind] for kind in kinds if kind in signs), "")

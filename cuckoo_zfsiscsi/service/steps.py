@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
-from cuckoo_zfsiscsi.disk.reset import grant, reset
+from cuckoo_zfsiscsi.disk.reset import Reset, grant, reset
 from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.errors import DiskError, ImageError, PowerError, ZfsIscsiError
 from cuckoo_zfsiscsi.netboot.medium import Medium
 from cuckoo_zfsiscsi.netboot.script import render, render_menu
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.power.witness import Heard
 from cuckoo_zfsiscsi.progress import silent
 from cuckoo_zfsiscsi.service.boot import Boot
 from cuckoo_zfsiscsi.service.boots import to_event
 from cuckoo_zfsiscsi.service.events import Event
+from cuckoo_zfsiscsi.service.life import prove_silent, refuse
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import BootReport
 
@@ -27,6 +30,9 @@ COPY_TIMEOUT = 3600.0
 FLOWS_TIMEOUT = 20.0
 """Seconds. It takes milliseconds, but a guest can fill the kernel's table: 6 s for 262,144 flows,
 on two busy cores."""
+AFTER_FENCE = 0.5
+"""Seconds after the fence in which a kernel that lives answers the loss of its session, or logs in
+anew. The swap and the proof of the next disk go on meanwhile."""
 PROOF_FRESH = 5.0
 """Seconds for which power, once proved off, needs no second proof."""
 
@@ -42,8 +48,7 @@ class Steps:
         self.boot: Boot | None = None
         self.report: BootReport | None = None
         self.reset_steps: dict[str, float] = {}
-        self.flows_warning = ""
-        """Of the boot that comes next."""
+        self._flows_warning = self._power_warning = ""
         self._medium: Medium | None = None
         self._down_s = 0.0
         self._off_at = float("-inf")
@@ -56,7 +61,8 @@ class Steps:
         """
         begin = self._clock.monotonic()
         self.parts.boots.disarm(self.config.label)
-        self.parts.power.off(deadline=Deadline(seconds, clock=self._clock))
+        proof = self.parts.power.off(deadline=Deadline(seconds, clock=self._clock))
+        self._power_warning = "; ".join(proof.others)
         self._off_at = self._clock.monotonic()
         self._down_s = self._off_at - begin
         if self._medium:
@@ -72,28 +78,28 @@ class Steps:
         if delete is None:
             return
         begin = self._clock.monotonic()
-        self.flows_warning = delete(Deadline(FLOWS_TIMEOUT, clock=self._clock))
+        self._flows_warning = delete(Deadline(FLOWS_TIMEOUT, clock=self._clock))
         self._down_s += self._clock.monotonic() - begin
-        if self.flows_warning:
-            log.warning("%s", self.flows_warning)
+        if self._flows_warning:
+            log.warning("%s", self._flows_warning)
+
+    @property
+    def warning(self) -> str:
+        """Of the boot that comes next: what was seen before it."""
+        return "; ".join(filter(None, (self._flows_warning, self._power_warning)))
 
     def reset(self, image: str, cancel: Cancel) -> None:
         """Put a proven-clean disk in place of the dirty one.
 
         Raises:
             DiskError, TargetError, DeadlineExceededError: the host has no clean disk.
+            NotOffError: it lives: it has answered its fence.
             CancelledError: given up.
         """
         self.disk = None
         begin = self._clock.monotonic()
-        done = reset(
-            self.parts.store,
-            self.parts.target,
-            self.config.label,
-            image,
-            in_place=self.config.reset == "rollback",
-            deadline=Deadline(COPY_TIMEOUT, cancel),
-        )
+        with self._listening() as heard:
+            done = self._reset(image, Deadline(COPY_TIMEOUT, cancel), heard)
         self.reset_steps = done.seconds
         self._down_s += self._clock.monotonic() - begin
         self.disk = done.disk
@@ -109,6 +115,35 @@ class Steps:
                 stages=dict(done.seconds),
             )
         )
+
+    def _listening(self) -> AbstractContextManager[Heard | None]:
+        """Listen to the host, if it must be off: one that is reset at its boot is on."""
+        must_be_off = self.config.reset_on == "start"
+        return self.parts.witness.listening() if must_be_off else nullcontext()
+
+    def _reset(self, image: str, deadline: Deadline, heard: Heard | None) -> Reset:
+        fenced_at = 0.0
+
+        def on_step(name: str) -> None:
+            nonlocal fenced_at
+            if name in ("swap", "rollback"):
+                fenced_at = self._clock.monotonic()
+
+        done = reset(
+            self.parts.store,
+            self.parts.target,
+            self.config.label,
+            image,
+            in_place=self.config.reset == "rollback",
+            deadline=deadline,
+            on_step=on_step,
+        )
+        if heard:
+            left = fenced_at + AFTER_FENCE - self._clock.monotonic()
+            if left > 0:
+                deadline.sleep(left, f"listening to {self.config.label}")
+            refuse(self.config.label, heard())
+        return done
 
     def is_off(self, cancel: Cancel) -> bool:
         """Return whether power is off, asking only when the last proof has grown old.
@@ -136,7 +171,7 @@ class Steps:
             disk.image,
             prewarmed,
             stages=dict(self.reset_steps),
-            warning=self.flows_warning,
+            warning=self.warning,
         )
         boot = Boot(self.config, self.parts, report)
         self.boot, self.report, self.disk = boot, report, disk
@@ -210,6 +245,7 @@ class Steps:
                 fix=f"zfsiscsi image edit {self.config.label} {draft.image.partition('@')[0]}",
             )
         deadline = Deadline(self.config.power_timeout, cancel)
+        prove_silent(self.config.label, self.parts.witness, deadline)
         mutual = self.config.mutual_chap
         export = grant(self.parts.target, draft, mutual=mutual, deadline=deadline)
         self.disk = draft
@@ -224,19 +260,20 @@ class Steps:
     def make_safe(self, *, cut: bool) -> bool:
         """After a failure: fence, and cut if asked for, as far as it goes.
 
-        Return whether power was cut and is proved off.
+        Return whether power was cut and is proved off. Nothing is raised: one that fails in
+        whatever way must not keep the other from being done.
         """
         off = False
         try:
             if cut:
                 self.cut(self.config.power_timeout)
                 off = True
-        except ZfsIscsiError as error:
-            log.error("%s: power is not proved off: %s", self.config.label, error)
+        except Exception as error:  # noqa: BLE001 - see above
+            _log_failure(f"{self.config.label}: power is not proved off", error)
         try:
             self.fence()
-        except ZfsIscsiError as error:
-            log.error("%s: not fenced: %s", self.config.label, error)
+        except Exception as error:  # noqa: BLE001 - see above
+            _log_failure(f"{self.config.label}: not fenced", error)
         return off
 
     def tidy(self, cancel: Cancel) -> None:
@@ -252,3 +289,9 @@ class Steps:
         store.discard_retired(label, deadline=deadline)
         spare = store.make_spare(label, self.config.snapshot, deadline=deadline, progress=silent)
         target.prepare(spare, deadline=deadline)
+
+
+def _log_failure(what: str, error: Exception) -> None:
+    """Log an error in one line, or one that nobody has foreseen with where it came from."""
+    known = isinstance(error, ZfsIscsiError)
+    log.error("%s: %s", what, error if known else repr(error), exc_info=None if known else error)

@@ -72,12 +72,14 @@ class Wishes:
             self._seen = seen
 
     def power(self, deadline: Deadline) -> PowerState:
-        """Ask for the power state of now. Waits.
+        """Ask for the power state of now, as a person does. Waits.
 
         Raises:
             PowerError, DeadlineExceededError: no trustworthy answer, or there is no power device.
         """
-        return self._steps.parts.power.status(deadline=deadline)
+        power = self._steps.parts.power
+        power.forget_refusals()
+        return power.status(deadline=deadline)
 
     def _report(self, boot: BootReport | None) -> HostReport:
         disk, run = self._steps.disk, self._run

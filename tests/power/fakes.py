@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import PowerError
 from cuckoo_zfsiscsi.power import Can, PowerState
 from cuckoo_zfsiscsi.power.limit import Limiter
 from cuckoo_zfsiscsi.power.proved import SILENCE, ProvedPower
-from cuckoo_zfsiscsi.power.witness import Witness
+from cuckoo_zfsiscsi.power.witness import LOOK, Life, Witness
 from tests.clocks import VirtualClock
 
 _numbers = itertools.count(1)
@@ -60,14 +61,23 @@ class Eyes:
         self.sign = ""
         self.booted = ""
         self.looks = 0
+        self.heard = self.agent = ""
+        self.asked_for = 0.0
+        """Seconds of the last look."""
+        self.others: tuple[str, ...] = ()
 
-    def life(self, since: float, *, deadline: Deadline) -> str:
+    def look(self, *, seconds: float = LOOK, deadline: Deadline) -> Life:
         deadline.check("a look")
         self.looks += 1
-        return self.sign
+        self.asked_for = seconds
+        signs = {"arp": self.sign, "agent": self.agent}
+        return Life({kind: sign for kind, sign in signs.items() if sign}, self.others)
 
     def boot(self, since: float) -> str:
         return self.booted
+
+    def listening(self) -> AbstractContextManager[Callable[[], Life]]:
+        return nullcontext(lambda: Life({"session": self.heard} if self.heard else {}))
 
 
 def proved(

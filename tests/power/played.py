@@ -21,6 +21,7 @@ from cuckoo_zfsiscsi.power import Driver, PowerState, breaker, manners
 from cuckoo_zfsiscsi.power.limit import limiter_for
 from cuckoo_zfsiscsi.power.proved import SILENCE, ProvedPower
 from cuckoo_zfsiscsi.power.ways import Ways
+from cuckoo_zfsiscsi.power.witness import LOOK, Life
 from cuckoo_zfsiscsi.service import pace, worker
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.parts import Parts
@@ -64,12 +65,15 @@ class WorldWitness:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def life(self, since: float, *, deadline: Deadline) -> str:
+    def look(self, *, seconds: float = LOOK, deadline: Deadline) -> Life:
         deadline.check("a look")
-        return "it answers ARP" if self._world.power is PowerState.ON else ""
+        return Life({"arp": "it answers ARP"} if self._world.power is PowerState.ON else {})
 
     def boot(self, since: float) -> str:
         return "dhcp request" if self._world.power is PowerState.ON else ""
+
+    def listening(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 class Played:

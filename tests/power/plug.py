@@ -25,6 +25,10 @@ class Plug:
         """What it does before it answers."""
         self._off = threading.Event()
         self.nonsense = False
+        self.page: str | None = None
+        """What a relay answers when it is asked for its state, instead of 0 or 1."""
+        self.moved = False
+        """It redirects whoever asks for a relay to a page that says 0."""
         self.password = ""
         self.effect: Callable[[int, bool], None] = lambda outlet, on: None
         self.port = 0
@@ -46,7 +50,10 @@ class Plug:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._answer(self._relay(None))
+                if self.path == "/login":
+                    self._answer("0")
+                else:
+                    self._answer(self._relay(None))
 
             def do_PUT(self) -> None:
                 self._answer(self._relay(self._body() == b"1"))
@@ -65,7 +72,8 @@ class Plug:
                 outlet = int(self.path.split("/")[2])
                 if on is not None:
                     plug.switch(outlet, on)
-                return "1" if plug.outlets[outlet] else "0"
+                state = "1" if plug.outlets[outlet] else "0"
+                return state if plug.page is None else plug.page
 
             def _body(self) -> bytes:
                 return self.rfile.read(int(self.headers["Content-Length"]))
@@ -76,7 +84,10 @@ class Plug:
                 given = self.headers.get("Authorization", "")
                 wanted = base64.b64encode(f"admin:{plug.password}".encode()).decode()
                 refused = plug.password and given != f"Basic {wanted}"
-                self.send_response(401 if refused else plug.status)
+                moved = plug.moved and self.path != "/login"
+                self.send_response(401 if refused else 302 if moved else plug.status)
+                if moved:
+                    self.send_header("Location", "/login")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text.encode())

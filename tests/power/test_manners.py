@@ -34,6 +34,22 @@ def test_every_failed_command_counts(clock: VirtualClock) -> None:
     assert errors_by_peer()[PEER] == 3
 
 
+@pytest.mark.parametrize("error", [RecursionError("deep"), MemoryError(), SystemExit(3), OSError()])
+def test_whatever_a_driver_raises_is_a_power_error(
+    clock: VirtualClock, error: BaseException
+) -> None:
+    def command() -> None:
+        raise error
+
+    with pytest.raises(
+        PowerError, match=f"status: the driver failed: {type(error).__name__}"
+    ) as it:
+        Manners(PEER, Limiter(), 0.0, hurried=False).ask(
+            command, "status", Deadline(5, clock=clock)
+        )
+    assert not isinstance(it.value, TransientPowerError)
+
+
 def test_when_a_device_is_asked_that_never_answers(clock: VirtualClock) -> None:
     """More and more seldom, then once after each time of peace."""
     begin, times = clock.monotonic(), list[float]()

@@ -131,6 +131,17 @@ def test_unknown_answer_is_never_off(plug: Plug) -> None:
         driver(plug.url()).query(deadline=Deadline(HANG))
 
 
+def test_a_line_s_end_is_no_other_word(plug: Plug) -> None:
+    plug.page = "1\n"
+    assert driver(plug.url("rest", **REST)).query(deadline=Deadline(HANG)) is PowerState.ON
+
+
+def test_who_is_redirected_has_switched_nothing(plug: Plug) -> None:
+    plug.moved = True
+    with pytest.raises(PowerError, match=r"outlet 1: off: it redirects to http://.*/login"):
+        driver(plug.url("rest", **REST)).request(PowerState.OFF, deadline=Deadline(HANG))
+
+
 def test_slow_and_silent_ones(plug: Plug, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plug.delay = HANG
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -19,10 +19,10 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.power import Can, Power, PowerState
 from cuckoo_zfsiscsi.power.limit import Limiter, limiter_for
-from cuckoo_zfsiscsi.power.proved import ProvedPower
+from cuckoo_zfsiscsi.power.proved import QUIET, ProvedPower
 from tests.clocks import VirtualClock
 from tests.power.bmc import Bmc
-from tests.power.fakes import Outlet, later, proved
+from tests.power.fakes import Eyes, Outlet, later, proved
 
 
 def power_of(bmc: Bmc, interval: float = 0.0, **options: str) -> ProvedPower:
@@ -119,6 +119,25 @@ def test_unknown_answer_is_never_off(bmc: Bmc, clock: VirtualClock) -> None:
     bmc.fault("crash")
     with pytest.raises(PowerError, match="Unspecified error"):
         power_of(bmc).off(deadline=Deadline(10, clock=clock))
+
+
+def test_off_is_silence_over_a_time(clock: VirtualClock) -> None:
+    """The device's word alone is not enough, and the look takes as long as it is told to."""
+    outlet, eyes = Outlet(), Eyes()
+    eyes.sign = "it answers ARP"
+    later(clock, 5.0, lambda: setattr(eyes, "sign", ""))
+    proof = proved(outlet, eyes).off(deadline=Deadline(60, clock=clock))
+    assert proof.seconds >= 5.0
+    assert proof.why == f"the device says off, and no sign of life for {QUIET:g} s"
+    assert eyes.asked_for == QUIET
+
+
+def test_who_answers_in_its_place_is_told(clock: VirtualClock) -> None:
+    outlet, eyes = Outlet(), Eyes()
+    eyes.others = ("aa:bb, the card of pc2, answers ARP for it",)
+    proof = proved(outlet, eyes).off(deadline=Deadline(60, clock=clock))
+    assert proof.others == eyes.others
+    assert "(not counted: aa:bb, the card of pc2, answers ARP for it)" in proof.why
 
 
 def test_cancelled_while_watching(bmc: Bmc, clock: VirtualClock) -> None:

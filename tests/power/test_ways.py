@@ -111,6 +111,26 @@ def test_wake_without_a_sign_is_not_on(clock: VirtualClock) -> None:
         power.on(deadline=Deadline(60, clock=clock))
 
 
+def test_what_was_there_before_is_no_sign_of_a_boot(clock: VirtualClock) -> None:
+    """A guest that lives answers ARP, and may ask for an address or a script at any time."""
+    wake, pdu, eyes = Outlet(WAKE), Outlet(PDU), Eyes()
+    eyes.sign = "it answers ARP"
+    later(clock, 5.0, lambda: setattr(eyes, "booted", "script request"))
+    power = Ways("pc1", [proved(wake, eyes)], [proved(pdu, eyes)], eyes)
+    expected = r"no new sign of a boot \(it answers ARP, and so it did before\) after 60\.0 s"
+    with pytest.raises(PowerError, match=expected):
+        power.on(deadline=Deadline(60, clock=clock))
+
+
+def test_a_new_sign_is_one(clock: VirtualClock) -> None:
+    wake, pdu, eyes = Outlet(WAKE), Outlet(PDU), Eyes()
+    eyes.sign = "it answers ARP"
+    later(clock, 5.0, lambda: setattr(eyes, "agent", "its agent answers"))
+    power = Ways("pc1", [proved(wake, eyes)], [proved(pdu, eyes)], eyes)
+    proof = power.on(deadline=Deadline(60, clock=clock))
+    assert proof.why == "first sign of boot: its agent answers"
+
+
 def test_mains_come_back_before_the_wake(clock: VirtualClock) -> None:
     wake, pdu, eyes = Outlet(WAKE), Outlet(PDU), Eyes()
     power = Ways("pc1", [proved(wake, eyes)], [proved(pdu, eyes)], eyes)

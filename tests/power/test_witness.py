@@ -9,31 +9,44 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, PowerError
+from cuckoo_zfsiscsi.packets import Card
 from cuckoo_zfsiscsi.power import signs
 from cuckoo_zfsiscsi.power import witness as module
 from cuckoo_zfsiscsi.power.connect import make_witness
-from cuckoo_zfsiscsi.power.witness import LINGER, LOOK, HostWitness, Nobody
+from cuckoo_zfsiscsi.power.witness import AFTER_FENCE, LOOK, HostWitness, Life, Nobody
+from cuckoo_zfsiscsi.readiness import Answer
 from tests.clocks import VirtualClock
 from tests.config.sample import edit, read
 from tests.netboot.network import Network, inside, make_network
 from tests.waiting import HANG, wait
 
-HOST = IPv4Address("10.99.0.11")
+HOST, OWN = IPv4Address("10.99.0.11"), IPv4Address("10.99.0.1")
+CARD, SIBLING, STRANGER = (f"00:11:22:33:44:{end}" for end in ("01", "02", "77"))
+HEARD = Answer(ok=True, detail="", seconds=0.0, heard=True)
+AT_ONCE = 0.6
+"""power_quiet's least: seconds of a look that must see all."""
 
 
 @pytest.fixture(scope="module")
 def net() -> Iterator[Network]:
     with make_network(f"witness{os.getpid()}") as network:
+        wear(network, CARD)
         yield network
+
+
+def wear(net: Network, mac: str) -> None:
+    """Give the hosts' card a MAC address, as malware can."""
+    net.run(net.hosts, f"ip link set nic0 address {mac}")
 
 
 @pytest.fixture
@@ -42,6 +55,7 @@ def alive(net: Network) -> Iterator[None]:
     net.run(net.hosts, f"ip addr add {HOST}/24 dev nic0")
     yield
     net.run(net.hosts, "ip addr flush dev nic0")
+    wear(net, CARD)
     net.run(net.server, "ip neigh flush all")
 
 
@@ -51,18 +65,35 @@ def config(folder: Path, *more: str) -> Config:
     return read(folder, edit(boot0, ("mac = 00:11:22:33:44:01", change)))
 
 
-def witness(folder: Path, *more: str) -> HostWitness:
-    conf = config(folder, *more)
-    made = make_witness(conf, conf.host("pc1"))
+class Log:
+    """Who was accused of what, and who is off."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.off: set[str] = set()
+
+    def accuse(self, mac: str, what: str) -> None:
+        self.lines.append((mac, what))
+
+
+def witness(folder: Path, *more: str, log: Log | None = None) -> HostWitness:
+    conf, log = config(folder, *more), log or Log()
+    made = make_witness(conf, conf.host("pc1"), log.accuse, log.off.__contains__)
     assert isinstance(made, HostWitness)
     return made
 
 
 def look(
-    net: Network, seen: HostWitness, since: float = 0.0, deadline: Deadline | None = None
+    net: Network, seen: HostWitness, deadline: Deadline | None = None, seconds: float = LOOK
 ) -> str:
+    return str(life(net, seen, deadline, seconds))
+
+
+def life(
+    net: Network, seen: HostWitness, deadline: Deadline | None = None, seconds: float = LOOK
+) -> Life:
     with inside(net.server):
-        return seen.life(since, deadline=deadline or Deadline(HANG))
+        return seen.look(seconds=seconds, deadline=deadline or Deadline(HANG))
 
 
 def test_a_host_that_is_off(net: Network, tmp_path: Path) -> None:
@@ -72,17 +103,23 @@ def test_a_host_that_is_off(net: Network, tmp_path: Path) -> None:
 def test_all_kinds_are_looked_for_at_the_same_time(
     tmp_path: Path, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for kind in ("answers_arp", "answers_ping"):
-        monkeypatch.setattr(signs, kind, lambda *about: clock.sleep(about[-1]))
+    def nobody(*about: Any) -> frozenset[str]:
+        clock.sleep(about[-1])
+        return frozenset()
+
+    for kind in ("arp", "ping"):
+        monkeypatch.setattr(signs, kind, nobody)
     begin = clock.monotonic()
     seen = witness(tmp_path, "power_signs = arp,icmp")
-    assert seen.life(0.0, deadline=Deadline(5, clock=clock)) == ""
+    assert not seen.look(deadline=Deadline(5, clock=clock))
     assert clock.monotonic() == begin + LOOK
+    assert not seen.look(seconds=3.0, deadline=Deadline(5, clock=clock))
+    assert clock.monotonic() == begin + LOOK + 3.0
 
 
 def test_arp_and_ping(net: Network, tmp_path: Path, alive: None) -> None:
-    assert look(net, witness(tmp_path)) == "it answers ARP"
-    assert look(net, witness(tmp_path, "power_signs = icmp")) == "it answers ping"
+    assert look(net, witness(tmp_path)) == f"it answers ARP (from {CARD})"
+    assert look(net, witness(tmp_path, "power_signs = icmp")) == f"it answers ping (from {CARD})"
     assert look(net, witness(tmp_path, "power_signs = rpc,agent,session")) == ""
 
 
@@ -100,8 +137,8 @@ def many_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("alive", "many_files")
 def test_with_many_open_files(net: Network, tmp_path: Path) -> None:
-    assert look(net, witness(tmp_path)) == "it answers ARP"
-    assert look(net, witness(tmp_path, "power_signs = icmp")) == "it answers ping"
+    assert look(net, witness(tmp_path)) == f"it answers ARP (from {CARD})"
+    assert look(net, witness(tmp_path, "power_signs = icmp")) == f"it answers ping (from {CARD})"
 
 
 def test_ping_refused_yet_arp(net: Network, tmp_path: Path, alive: None) -> None:
@@ -111,7 +148,7 @@ def test_ping_refused_yet_arp(net: Network, tmp_path: Path, alive: None) -> None
     subprocess.run([*argv, f"echo 1 > {knob}"], check=True)
     try:
         assert look(net, witness(tmp_path, "power_signs = icmp")) == ""
-        assert look(net, witness(tmp_path)) == "it answers ARP"
+        assert look(net, witness(tmp_path)) == f"it answers ARP (from {CARD})"
     finally:
         subprocess.run([*argv, f"echo 0 > {knob}"], check=True)
 
@@ -144,33 +181,160 @@ def test_agent(
         thread.join()
 
 
-def test_session_that_goes_on(
-    net: Network, tmp_path: Path, alive: None, clock: VirtualClock
-) -> None:
-    """A connection outlives its host: only what still comes through it is a sign.
-
-    The kernel tells by its own clock when something came; since when it counts is up to ours.
-    """
-    deadline = Deadline(2 * HANG, clock=clock)
+@contextlib.contextmanager
+def logged_in(net: Network, seen: HostWitness) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Connect the host to its portal: the server's end, and the host's."""
     with inside(net.server):
-        portal = socket.create_server(("10.99.0.1", 3271))
+        portal = socket.create_server((str(OWN), seen._port))
     with inside(net.hosts):
-        guest = socket.create_connection(("10.99.0.1", 3271))
+        guest = socket.create_connection((str(OWN), seen._port))
     peer, _ = portal.accept()
-    seen = witness(tmp_path, "power_signs = session")
     with portal, guest, peer:
-        guest.sendall(b"nop")
-        time.sleep(0.2)
-        begin = clock.monotonic()
-        assert look(net, seen, begin, deadline) == ""
-        clock.sleep(LINGER + 0.05)
-        assert look(net, seen, begin, deadline) == ""
-        clock.sleep(HANG)
-        guest.sendall(b"nop")
-        wait(
-            lambda: look(net, seen, begin, deadline) == "its iSCSI session goes on",
-            what="its packet is no sign",
-        )
+        yield peer, guest
+
+
+@contextlib.contextmanager
+def unplugged(net: Network) -> Iterator[None]:
+    """Take the host's cable, as a cut of its power would."""
+    net.run(net.hosts, "ip link set nic0 down")
+    try:
+        yield
+    finally:
+        net.run(net.hosts, "ip link set nic0 up")
+
+
+def test_session_that_goes_on(net: Network, tmp_path: Path, alive: None) -> None:
+    """A connection outlives its host: only what still answers on it is a sign, and at once."""
+    seen = witness(tmp_path, "power_signs = session")
+    with logged_in(net, seen):
+        assert look(net, seen, seconds=AT_ONCE) == "its iSCSI session goes on"
+        time.sleep(1.2)  # however quiet it was
+        assert look(net, seen, seconds=AT_ONCE) == "its iSCSI session goes on"
+        with unplugged(net):
+            assert look(net, seen, seconds=AT_ONCE) == ""
+
+
+@contextlib.contextmanager
+def deaf_to_arp(net: Network) -> Iterator[None]:
+    """Have the host answer neither ARP nor ping, as root there may have it."""
+    knobs = ("conf/all/arp_ignore", 8), ("icmp_echo_ignore_all", 1)
+    for knob, value in knobs:
+        net.run(net.hosts, f"sysctl -qw net/ipv4/{knob}={value}")
+    try:
+        yield
+    finally:
+        for knob, _ in knobs:
+            net.run(net.hosts, f"sysctl -qw net/ipv4/{knob}=0")
+
+
+def test_an_idle_session_of_one_that_hides(net: Network, tmp_path: Path, alive: None) -> None:
+    seen = witness(tmp_path)
+    with logged_in(net, seen), deaf_to_arp(net):
+        assert look(net, witness(tmp_path, "power_signs = arp,icmp"), seconds=AT_ONCE) == ""
+        assert look(net, seen, seconds=AT_ONCE) == "its iSCSI session goes on"
+
+
+def test_one_whom_a_sibling_hides(net: Network, tmp_path: Path, alive: None) -> None:
+    """The kernel believes that the sibling has the address: what it sends goes there."""
+    seen = witness(tmp_path)
+    with logged_in(net, seen), deaf_to_arp(net):
+        net.run(net.server, f"ip neigh replace {HOST} lladdr {SIBLING} dev boot0 nud permanent")
+        assert look(net, seen, seconds=AT_ONCE) == "its iSCSI session goes on"
+        with unplugged(net):
+            assert look(net, seen, seconds=AT_ONCE) == ""
+        net.run(net.server, f"ip neigh del {HOST} dev boot0")
+
+
+def test_a_sibling_in_its_place_is_told_and_does_not_count(
+    net: Network, tmp_path: Path, alive: None
+) -> None:
+    wear(net, SIBLING)
+    log = Log()
+    found = life(net, witness(tmp_path, log=log))
+    assert not found
+    assert found.others == (f"{SIBLING}, the card of pc2, answers ARP for it",)
+    assert log.lines == [(SIBLING, "answers ARP for pc1, 10.99.0.11")]
+    log.off.add("pc2")  # it can't be who answers
+    found = life(net, witness(tmp_path, log=log))
+    assert str(found) == f"{SIBLING}, the card of pc2, which is off, answers ARP for it"
+
+
+def serve(net: Network, port: int) -> socket.socket:
+    with inside(net.hosts):
+        return socket.create_server(("", port))
+
+
+def test_a_sibling_that_has_taken_the_address_with_all_that_it_serves(
+    net: Network, tmp_path: Path, alive: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's own card is asked for RPC then, past all ARP."""
+    log, seen = Log(), witness(tmp_path, "power_signs = arp,rpc")
+    monkeypatch.setattr(module, "find_probe", lambda _: lambda *_, **__: HEARD)
+    with serve(net, 135):
+        assert life(net, seen).signs.keys() == {"arp", "rpc"}
+        wear(net, SIBLING)
+        seen = witness(tmp_path, "power_signs = arp,rpc", log=log)
+        assert not life(net, seen)
+    assert log.lines == [(SIBLING, "answers ARP for pc1, 10.99.0.11")]
+
+
+def test_its_own_card_is_asked_for_a_connection(net: Network, alive: None) -> None:
+    card, other = Card("boot0", CARD), Card("boot0", SIBLING)
+    with serve(net, 135), inside(net.server):
+        assert signs.connect(card, OWN, HOST, 135, HANG) == {CARD}
+        assert signs.connect(card, OWN, HOST, 136, 0.3) == set(), "refused"
+        assert signs.connect(other, OWN, HOST, 135, 0.3) == set()
+
+
+def test_a_stranger_counts_unless_it_answers_for_everybody(
+    net: Network, tmp_path: Path, alive: None
+) -> None:
+    wear(net, STRANGER)
+    log = Log()
+    found = life(net, witness(tmp_path, log=log))
+    assert str(found) == f"{STRANGER}, no host's card, answers ARP for it"
+    net.run(net.hosts, "ip addr add 10.99.0.12/24 dev nic0")
+    found = life(net, witness(tmp_path, log=log))
+    assert not found
+    (other,) = found.others
+    assert other == f"{STRANGER}, no host's card, which answers for others too, answers ARP for it"
+    assert log.lines == [(STRANGER, "answers ARP for pc1, 10.99.0.11")]
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_one_that_lives_answers_the_loss_of_its_session(
+    net: Network, tmp_path: Path, alive: None, how: str
+) -> None:
+    seen = witness(tmp_path)
+    with logged_in(net, seen) as (peer, _), inside(net.server), seen.listening() as heard:
+        assert heard
+        assert not heard()
+        if how == "end":
+            peer.close()
+        else:  # as the kernel does it for a fence (ss -K)
+            subprocess.run(["ss", "-K", "-HntO", f"dst {HOST}"], check=True, capture_output=True)
+            with inside(net.hosts), contextlib.suppress(OSError):
+                socket.create_connection((str(OWN), seen._port), HANG).close()
+        wait(lambda: str(heard()) == AFTER_FENCE, what="its kernel is not heard")
+
+
+def test_one_that_is_gone_does_not(net: Network, tmp_path: Path, alive: None) -> None:
+    seen = witness(tmp_path)
+    with (
+        logged_in(net, seen) as (peer, _),
+        unplugged(net),
+        inside(net.server),
+        seen.listening() as heard,
+    ):
+        peer.close()
+        time.sleep(AT_ONCE)
+        assert heard
+        assert not heard()
+
+
+def test_who_is_not_asked_for_its_session_is_not_listened_to(tmp_path: Path) -> None:
+    with witness(tmp_path, "power_signs = arp").listening() as heard:
+        assert heard is None
 
 
 def test_boot_is_seen_once_noted(tmp_path: Path) -> None:
@@ -194,30 +358,36 @@ def test_nobody_sees_nothing(tmp_path: Path) -> None:
     conf = config(tmp_path, "power_signs = off")
     nobody = make_witness(conf, conf.host("pc1"))
     assert isinstance(nobody, Nobody)
-    assert nobody.life(0.0, deadline=Deadline(1)) == nobody.boot(0.0) == ""
+    assert str(nobody.look(deadline=Deadline(1))) == nobody.boot(0.0) == ""
+    with nobody.listening() as heard:
+        assert heard is None
 
 
 def test_cancelled(net: Network, tmp_path: Path) -> None:
     cancel = Cancel()
     cancel.set("stop")
     with inside(net.server), pytest.raises(CancelledError):
-        witness(tmp_path).life(0.0, deadline=Deadline(HANG, cancel))
+        witness(tmp_path).look(deadline=Deadline(HANG, cancel))
 
 
 def test_arp_answers_of_others_do_not_count(net: Network, alive: None) -> None:
+    card = Card("boot0", CARD)
     with inside(net.server):
-        own = IPv4Address("10.99.0.1")
-        assert signs.answers_arp("boot0", own, HOST, HANG)
-        assert not signs.answers_arp("boot0", own, IPv4Address("10.99.0.12"), 0.3)
+        assert signs.arp(card, OWN, HOST, HANG) == {CARD}
+        assert signs.arp(card, OWN, IPv4Address("10.99.0.12"), 0.3) == set()
+
+
+def collect(wire: socket.socket, who: Callable[[bytes], str]) -> frozenset[str]:
+    return signs._collect(wire, lambda: None, who, 0.0, "own")
 
 
 def test_what_came_in_time_counts_however_late_it_is_looked_at() -> None:
     peer, wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with peer, wire:
-        for said in (b"other", b"answer", b"other"):
+        for said in (b"", b"sibling", b"own", b"other"):
             peer.send(said)
-        assert signs._await(wire, b"answer".__eq__, 0.0)
-        assert not signs._await(wire, b"answer".__eq__, 0.0)
+        assert collect(wire, bytes.decode) == {"sibling", "own"}
+        assert collect(wire, bytes.decode) == {"other"}
 
 
 def test_a_flood_of_others_packets_has_an_end() -> None:
@@ -225,11 +395,11 @@ def test_a_flood_of_others_packets_has_an_end() -> None:
     with peer, wire:
         looks = []
 
-        def look(packet: bytes) -> bool:
+        def look(packet: bytes) -> str:
             looks.append(packet)
             peer.send(packet)  # as many come as are read
-            return False
+            return ""
 
         peer.send(b"other")
-        assert not signs._await(wire, look, 0.0)
+        assert not collect(wire, look)
         assert len(looks) == signs.UNREAD

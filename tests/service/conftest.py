@@ -13,6 +13,7 @@ import pytest
 from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.power.witness import Nobody, Witness
 from cuckoo_zfsiscsi.service import observer
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.pace import Pace
@@ -58,7 +59,7 @@ def make(world: World, clock: AnyClock) -> Iterator[Make]:
     """Make a host with some keys of its section changed; it is off afterwards."""
     made: list[Host] = []
 
-    def make_host(*, begin: bool = True, **keys: object) -> Host:
+    def make_host(*, begin: bool = True, witness: Witness | None = None, **keys: object) -> Host:
         config: HostConfig = load(EXAMPLE).hosts[0]
         keys = {"prewarm": False, **keys}
         config = config.model_copy(update={"snapshot": "win10", **keys})
@@ -72,6 +73,7 @@ def make(world: World, clock: AnyClock) -> Iterator[Make]:
             default_route=fake_default_route(world, config),
             delete_flows=fake_delete_flows(world),
             pace=Pace(clock=clock),
+            witness=witness or Nobody(),
         )
         host = Host(config, parts, lambda job: job())
         made.append(host)

@@ -112,6 +112,9 @@ class FakePower:
         self.world.act("status", deadline)
         return self.world.says or self.world.power
 
+    def forget_refusals(self) -> None:
+        self.world.act("forget refusals")
+
 
 class FakeStore:
     def __init__(self, world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cuckoo_zfsiscsi.errors import (
     DeadlineExceededError,
     HostBusyError,
     ImageError,
+    NotOffError,
     NotReadyError,
     PowerError,
     QuarantinedError,
@@ -26,10 +28,11 @@ from cuckoo_zfsiscsi.service.base import RETRY_MOST
 from cuckoo_zfsiscsi.service.boot import ALIVE_TIMEOUT, TELL_TIMEOUT
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
-from cuckoo_zfsiscsi.service.steps import FLOWS_TIMEOUT, PROOF_FRESH
+from cuckoo_zfsiscsi.service.steps import AFTER_FENCE, FLOWS_TIMEOUT, PROOF_FRESH
 from cuckoo_zfsiscsi.service.wishes import Stopped
 from cuckoo_zfsiscsi.service.worker import ALIVE_EVERY, FRESH, POWER_EVERY, RETRY_FIRST
 from tests.clocks import VirtualClock
+from tests.power.fakes import Eyes
 from tests.service.conftest import Make
 from tests.service.fakes import World
 from tests.service.waiting import quiet, wait_for
@@ -789,3 +792,148 @@ def test_close_while_power_is_stuck(make: Make, world: World, clock: VirtualCloc
     world.stuck_on = False
     world.switch_off()
     host._state = State.DIRTY  # what the fixture checks is not for this one
+
+
+@pytest.mark.parametrize("act", ["reset", "status", "switch"])
+def test_a_person_may_try_a_refused_password(
+    make: Make, world: World, clock: VirtualClock, act: str
+) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    assert "forget refusals" not in world.journal
+    if act == "reset":
+        host.reset()
+    elif act == "status":
+        host.power(Deadline(HANG, clock=clock))
+    else:
+        host.maintenance(True)
+        quiet(host, State.MAINTENANCE)
+        host.switch(PowerState.OFF, Deadline(HANG, clock=clock))
+    assert world.journal.count("forget refusals") == 1
+
+
+@pytest.mark.parametrize("error", [RecursionError("nested"), MemoryError()])
+def test_whatever_a_power_device_raises_is_survived(
+    make: Make, world: World, clock: VirtualClock, error: Exception
+) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    clock.result(host.start(None, None).booted)
+    world.fail["off"] = error  # type: ignore[assignment]
+    with pytest.raises(QuarantinedError):
+        clock.result(host.stop())
+    assert "fence" in world.journal[-2:]
+    assert world.script is None
+    world.fail.clear()
+    quiet(host, State.CLEAN)
+    assert not host.report().reason
+
+
+@pytest.mark.parametrize("what", ["_note", "_next", "make_safe"])
+def test_a_failure_of_the_quarantine_itself_is_survived(
+    make: Make, world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    clock.result(host.start(None, None).booted)
+    where = host._steps if what == "make_safe" else host
+    whole, failures = getattr(where, what), [MemoryError(), MemoryError()]
+
+    def fail(*args: object, **options: object) -> object:
+        if failures:
+            raise failures.pop()
+        return whole(*args, **options)
+
+    world.fail["off"] = PowerError("it does not answer")
+    monkeypatch.setattr(where, what, fail)
+    stopped = host.stop()
+    with pytest.raises(QuarantinedError):
+        clock.result(stopped)
+    world.fail.clear()
+    quiet(host, State.CLEAN)
+    assert not host.report().reason
+    clock.result(host.start(None, None).booted)
+
+
+def test_a_guest_that_answers_its_fence_is_on(
+    make: Make, world: World, clock: VirtualClock
+) -> None:
+    eyes = Eyes()
+    host = make(witness=eyes)
+    quiet(host, State.CLEAN)
+    clock.result(host.start(None, None).booted)
+    eyes.heard = "it answers the loss of its iSCSI session"
+    cuts = world.journal.count("off")
+    clock.result(host.stop())
+    wait_for(host, State.QUARANTINED)
+    assert "was proved off, but it answers the loss of its iSCSI session" in host.report().reason
+    assert world.journal.count("off") == cuts + 2, "it is cut again"
+    assert world.script is None
+    assert world.export is None
+    eyes.heard = ""
+    quiet(host, State.CLEAN)
+    assert not host.report().reason
+
+
+def test_how_long_the_fence_is_listened_to(make: Make, world: World, clock: VirtualClock) -> None:
+    """Not longer than that, beside what goes on anyway."""
+    world.before["swap"] = lambda: clock.sleep(0.2)
+    host = make(witness=Eyes())
+    clock.result(host.start(None, None).booted)
+    steps = host._steps.reset_steps
+    assert steps["swap"] == pytest.approx(0.2)
+    assert host._steps._down_s == pytest.approx(AFTER_FENCE)
+
+
+def test_the_last_look_before_it_is_switched_on(
+    make: Make, world: World, clock: VirtualClock
+) -> None:
+    """Its disk is exported by then, and nobody has the credentials."""
+    eyes = Eyes()
+    host = make(witness=eyes)
+    quiet(host, State.CLEAN)
+    eyes.sign = "its agent answers"
+    run = host.start(None, None)
+    with pytest.raises(NotOffError, match="pc1 was proved off, but its agent answers"):
+        clock.result(run.booted)
+    assert "on" not in world.journal
+    assert "arm" not in world.journal
+    wait_for(host, State.QUARANTINED)
+    clock.until(lambda: world.export is None, "it is fenced")
+    eyes.sign = ""
+    quiet(host, State.CLEAN)
+
+
+def test_who_answers_in_its_place_is_a_warning_of_its_next_boot(
+    make: Make, world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make()
+    quiet(host, State.CLEAN)
+    power, who = host._steps.parts.power, "00:11:22:33:44:02, the card of pc2, answers ARP for it"
+    off = power.off
+    monkeypatch.setattr(
+        power, "off", lambda deadline: replace(off(deadline=deadline), others=(who,))
+    )
+    for _ in range(2):
+        clock.result(host.start(None, None).booted)
+        clock.result(host.stop())
+    clock.result(host.start(None, None).booted)
+    assert host.report().warning == who
+
+
+@pytest.mark.parametrize("reached", [(), ("dhcp",), ("dhcp", "tftp"), ("dhcp", "tftp", "ipxe")])
+def test_a_host_that_came_up_from_elsewhere_is_recognised(
+    make: Make, world: World, clock: VirtualClock, reached: tuple[str, ...]
+) -> None:
+    world.boots = False
+    world.spontaneous = True
+    host = make()
+
+    def show() -> None:
+        for stage in reached:
+            host.note(stage, clock.monotonic())
+
+    world.before["on"] = show
+    with pytest.raises(NotReadyError, match="though its rpc answers: it booted from something"):
+        clock.result(host.start(None, None).booted)
+    assert "take the internal disk and USB sticks out of pc1" in host.report().reason
