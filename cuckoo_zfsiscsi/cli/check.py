@@ -57,11 +57,16 @@ def _findings(path: Path, offline: bool) -> Iterator[Finding]:
 def _online(config: Config) -> Iterator[Finding]:
     # Only here: the file alone must be checkable where drivers and programs are not.
     from cuckoo_zfsiscsi.check.hosts import check_images, check_power, check_service
+    from cuckoo_zfsiscsi.check.room import check_room
     from cuckoo_zfsiscsi.check.server import check_server
+    from cuckoo_zfsiscsi.check.twin import check_twins
     from cuckoo_zfsiscsi.disk.drivers import make_store
 
     yield from check_server(config)
-    yield from check_images(config, make_store(config))
+    yield from check_twins(config)
+    store = make_store(config)
+    yield from check_images(config, store)
+    yield from check_room(config, store)
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         asking = progress.add_task("asking the power devices", total=len(config.hosts))
         for finding in check_power(config):

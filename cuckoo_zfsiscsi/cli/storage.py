@@ -13,6 +13,7 @@ from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.config.fields import parse_dataset
 from cuckoo_zfsiscsi.config.wrong import WrongValueError
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store.server import Server
 from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
 from cuckoo_zfsiscsi.disk.store.zfs_open import on_record
 from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
@@ -95,7 +96,7 @@ def _store(pool: str) -> ZfsStore:
 
 
 def _found(store: ZfsStore, deadline: Deadline) -> dict[str, Any]:
-    owner = Setup(store.layout, store.zfs).owner(deadline=deadline)
+    owner = Server.parse(Setup(store.layout, store.zfs).owner(deadline=deadline))
     space = store.room.space(deadline=deadline)
     argv = ("zpool", "list", "-Ho", "health", store.layout.pool)
     images, evidence = store.images(), store.evidence.all(deadline=deadline)
@@ -103,7 +104,7 @@ def _found(store: ZfsStore, deadline: Deadline) -> dict[str, Any]:
     return {
         "parent": store.layout.parent,
         "health": store.zfs.command(*argv, deadline=deadline).strip(),
-        "owner": owner.partition(" ")[2],
+        "owner": owner.name if owner else "",
         "total": space.total,
         "free": space.free,
         "images": len(images),

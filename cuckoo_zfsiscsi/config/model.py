@@ -130,16 +130,28 @@ class Storage(Section):
     )
     pool_free: Annotated[int, Field(ge=1, le=90)] = Field(
         10,
-        description="Percent of the pool that stays free: evidence is dropped for it, oldest "
-        "first, and if that is not enough no new disk is made.",
+        description="Percent of the pool that stays free: evidence is dropped for it, first of "
+        "the host that has most of it, and if that is not enough no image is imported.",
         examples=["10"],
     )
+    run_gib: Annotated[int, Field(ge=1, le=1 << 20)] | None = Field(
+        None,
+        description="GiB that each run may write to its disk. With store = zfs the pool keeps "
+        "twice that for each host, so that no guest takes it from another one; not set, all hosts "
+        "have the same room of what images, evidence and pool_free leave. With store = file the "
+        "limit is the disk's size, and a host is armed while the file system has so much for "
+        "each armed one; not set, 1. See docs/storage.rst.",
+        examples=["16"],
+    )
     evidence_days: Annotated[int, Field(ge=1, le=36500)] = Field(
-        30, description="Days after which evidence is dropped.", examples=["30"]
+        30,
+        description="Days after which evidence is dropped: those that the server was up.",
+        examples=["30"],
     )
     evidence_gib: Annotated[int, Field(ge=1)] = Field(
         100,
-        description="GiB that the evidence of all hosts may take together; the oldest is dropped.",
+        description="GiB that the evidence of all hosts may take together; the oldest of the host "
+        "that has most of it is dropped.",
         examples=["100"],
     )
     target: Literal["tgt", "lio"] = Field(

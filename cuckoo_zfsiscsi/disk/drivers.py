@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from cuckoo_zfsiscsi.config import Config
 from cuckoo_zfsiscsi.disk.store import Store
 from cuckoo_zfsiscsi.disk.store.file import FileStore
+from cuckoo_zfsiscsi.disk.store.file_room import GIB
 from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
 from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
 from cuckoo_zfsiscsi.disk.target import Target
@@ -17,13 +18,15 @@ from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 
 
 def _file(config: Config) -> FileStore:
-    return FileStore(config.storage.path)
+    storage, labels = config.storage, [host.label for host in config.hosts]
+    return FileStore(storage.path, run=(storage.run_gib or 0) * GIB, hosts=labels)
 
 
 def _zfs(config: Config) -> ZfsStore:
     storage = config.storage
     hosts = {host.label: HostRules(host.spares, host.evidence) for host in config.hosts}
-    rules = Rules(hosts, storage.pool_free, storage.evidence_days, storage.evidence_gib)
+    limits = (storage.pool_free, storage.evidence_days, storage.evidence_gib, storage.run_gib)
+    rules = Rules(hosts, *limits)
     return ZfsStore(storage.pool or "", rules)
 
 

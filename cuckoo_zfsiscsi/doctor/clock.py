@@ -1,4 +1,4 @@
-"""The time: records, logs and the age of evidence depend on it."""
+"""The time: records and logs depend on it."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def check_clock(_config: Config, system: System) -> Iterator[Finding]:
     if system.clock():
         yield Finding("ok", "time", "is synchronised")
     else:
-        what = "is not synchronised: ages of evidence and times in records may be wrong"
+        what = "is not synchronised: times in records and logs may be wrong"
         yield Finding("warning", "time", what, "apt install systemd-timesyncd; timedatectl")

@@ -71,18 +71,27 @@ def _space(layout: Layout, pool_free: int, system: System) -> Iterator[Finding]:
     numbers = [int(word) for word in answer.out.split()] if answer else []
     if len(numbers) < 2:
         return
-    total, free = sum(numbers[:2]), min(numbers[1::2])
+    total, free = sum(numbers[:2]), min(numbers[1::2]) + _unspent(layout, system)
     percent = 100 * free / max(total, 1)
     what = f"{free / 1e9:.0f} GB of {total / 1e9:.0f} GB are free, {percent:.0f} %"
     where = f"[storage] pool_free = {pool_free}"
     fix = f"zfsiscsi storage show; zfsiscsi image list; zfs list -o space -r {layout.pool}"
     if percent < pool_free:
-        what += ": evidence is dropped now, and then no new disk is made"
+        what += ": evidence is dropped now, and no image can be imported"
         yield Finding("error", where, what, fix)
     elif percent < pool_free + SOON:
         yield Finding("warning", where, f"{what}: soon evidence is dropped", fix)
     else:
         yield Finding("ok", where, what)
+
+
+def _unspent(layout: Layout, system: System) -> int:
+    """Return what is reserved for the hosts' disks and not taken: it is free as well."""
+    answer = system.run(["zfs", "get", "-Hp", "-o", "value", "used,reservation", layout.disks])
+    words = answer.out.split() if answer else []
+    if len(words) < 2 or not (words[0].isdigit() and words[1].isdigit()):
+        return 0
+    return max(0, int(words[1]) - int(words[0]))
 
 
 def _fragments(pool: str, found: dict[str, str]) -> Iterator[Finding]:

@@ -157,6 +157,7 @@ class Server:
             "zpool get -Hp -o value autotrim tank": Answer(0, "on\n"),
             "zdb -C": Answer(0, ZDB),
             "zfs get -Hp -o value used,available": Answer(0, f"{10**12}\n{3 * 10**12}\n" * 2),
+            "zfs get -Hp -o value used,reservation": Answer(0, "0\n0\n"),
             "lvmconfig": Answer(
                 0, f"use_devicesfile=0\nfilter=[ \"a|.*|\" ]\nglobal_filter={FILTER}\n"
             ),

@@ -70,6 +70,14 @@ def test_quota(server: Server) -> None:
     assert "5 %" in server.problem(check_pool).what
 
 
+def test_what_is_reserved_for_disks_is_free(server: Server) -> None:
+    server.say("zfs get -Hp -o value used,available", "85000\n15000\n1000\n15000\n")
+    server.say("zfs get -Hp -o value used,reservation", "5000\n25000\n")
+    assert {finding.level for finding in server.find(check_pool)} == {"ok"}
+    server.say("zfs get -Hp -o value used,reservation", "5000\nnone\n")
+    assert server.problem(check_pool).level == "warning"
+
+
 def test_no_store_yet(server: Server) -> None:
     server.say("zfs get -Hp -o value used,available", "50000\n50000\n", code=1)
     assert {finding.level for finding in server.find(check_pool)} == {"ok"}

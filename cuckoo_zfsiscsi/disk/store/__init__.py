@@ -69,6 +69,8 @@ class Evidence:
     """Bytes that it takes in the pool."""
     dataset: str
     """Where it is in the pool."""
+    since: float = 0.0
+    """When it was kept, in seconds that were counted while the server was up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ class Space:
     total: int
     """Of the pool, less redundancy and what ZFS keeps for itself; of the file system."""
     free: int
-    """That the store may take: a quota counts."""
+    """That the store may take: a quota counts, and what is promised to hosts is free."""
+    run: int | None = None
+    """That each host's run can write, whatever other hosts write; None: nobody promises any."""
 
     @property
     def percent(self) -> float:
@@ -181,7 +185,8 @@ class Store(Protocol):
 
         Raises:
             ImageError: no such sealed image, or it is not what was sealed.
-            StoreFullError: no space; nothing is left behind.
+            StoreFullError: no space, or none that can be promised to the host; nothing is left
+                behind.
         """
         ...
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,16 @@ from cuckoo_zfsiscsi.disk.store.facts import Facts
 from cuckoo_zfsiscsi.disk.store.file_disks import Base, HostDisks
 from cuckoo_zfsiscsi.disk.store.file_drafts import Drafts
 from cuckoo_zfsiscsi.disk.store.file_images import NAME, Golden, Images
+from cuckoo_zfsiscsi.disk.store.file_room import missing, no_room
 from cuckoo_zfsiscsi.disk.store.guard import guarded
 from cuckoo_zfsiscsi.disk.store.record import make_directory, try_lock
+from cuckoo_zfsiscsi.disk.store.server import Server
 from cuckoo_zfsiscsi.errors import DiskError, ImageError, UnprovenDiskError
 from cuckoo_zfsiscsi.progress import Progress, silent
 
+LOCK = "lock"
+"""Locked while the store is open. Its lines: the process that has it open; the server, until that
+gives it up."""
 LOCK_TIMEOUT = 30.0
 """Seconds to wait for another process that changes the list of images: that takes milliseconds."""
 
@@ -41,10 +46,25 @@ class FileStore:
             reference then, made in milliseconds.
         immutable: sealed images can't be changed even by root until chattr -i (where the file
             system can), nor removed by rm.
+        run: bytes that each run may write, as reckoned before a host is armed; 0: the least.
+        hosts: labels of those that there are; all that have disks here if not told.
+        server: this one, as against others that see the same folder.
     """
 
-    def __init__(self, path: Path, *, immutable: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        immutable: bool = True,
+        run: int = 0,
+        hosts: Collection[str] | None = None,
+        server: Server | None = None,
+    ) -> None:
         self.path = path
+        self._run = run
+        self._labels = hosts
+        self._server = server or Server.here()
+        self._arming = threading.Lock()
         self._images = Images(path / "images", immutable=immutable)
         self._drafts = Drafts(self._images)
         self._hosts: dict[str, HostDisks] = {}
@@ -55,16 +75,17 @@ class FileStore:
     def open(self) -> None:
         """As Store.open()."""
         self._prepare()
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if not try_lock(handle):
-                owner = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            is_ours = try_lock(handle)
+            had = os.pread(handle, 4096, 0).decode("ascii", "replace").splitlines()
+            if not is_ours:
+                owner = had[0].strip() if had else "unknown"
                 raise DiskError(
                     f"the store {self.path} is in use by another service, process {owner}",
                     fix=f"stop that one first; look at it with: ps -fp {owner}",
                 )
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            self._own(handle, Server.parse("".join(had[1:2])))
             with self._images.lock(Deadline(LOCK_TIMEOUT)):
                 self._images.tidy()
             for directory in sorted(self._disks.iterdir()):
@@ -74,9 +95,28 @@ class FileStore:
             raise
         self._lock = handle
 
+    def _own(self, handle: int, had: Server | None) -> None:
+        """Put on record who has the store: a lock may not reach as far as the files do.
+
+        In place, beside the process: a full file system has no room for another file.
+
+        Raises:
+            DiskError: another server, or its clone, had it and did not give it up.
+        """
+        if had is not None and (who := self._server.differs(had)):
+            raise DiskError(
+                f"the store {self.path} is in use by {who}, {had.name}, or was when that one went "
+                "down",
+                fix="see to it that its service is stopped or that it is off, then: "
+                f"rm {self.path / LOCK}",
+            )
+        _write_lock(handle, f"{os.getpid()}\n{self._server}\n")
+
     def close(self) -> None:
         """As Store.close()."""
         if self._lock is not None:
+            with contextlib.suppress(OSError):
+                _write_lock(self._lock, f"{os.getpid()}\n")
             os.close(self._lock)
             self._lock = None
 
@@ -199,10 +239,12 @@ class FileStore:
             disks.write_base(generation, base)
         path = disks.path(generation)
         try:
-            clone(golden.path, path, digest=base.digest, deadline=deadline, progress=progress)
+            digest = base.digest
+            shared = clone(golden.path, path, digest=digest, deadline=deadline, progress=progress)
             if Facts.of(golden.path) != golden.facts or differs(path, golden.path):
                 raise ImageError(f"image {base.image} was changed while it was cloned")
-            disks.write_base(generation, replace(base, facts=Facts.settled(path)))
+            base = replace(base, facts=Facts.settled(path), shared=shared)
+            disks.write_base(generation, base)
         except BaseException:
             disks.drop(generation)
             raise
@@ -258,7 +300,28 @@ class FileStore:
         disks = self._host(disk.host)
         if (base := disks.base(disk.generation)) is None:
             raise DiskError(f"no generation {disk.generation} of {disk.host}", fix="reset the host")
-        disks.write_base(disk.generation, replace(base, tainted=True))
+        with self._arming:  # of two hosts the second sees the first
+            self._check_room(disk, disks, base)
+            disks.write_base(disk.generation, replace(base, tainted=True))
+
+    def _check_room(self, disk: Disk, disks: HostDisks, base: Base) -> None:
+        """See to it that no run can take what another one needs. One alone may do as it likes.
+
+        Raises:
+            StoreFullError: there is not enough for all that are armed.
+        """
+        folders = [folder for folder in self._disks.iterdir() if self._is_host(folder.name)]
+        others = [HostDisks(folder) for folder in folders if folder.name != disk.host]
+        armed = [one for one in (other.armed() for other in others) if one is not None]
+        own = disks.as_armed(disk.generation, base)
+        if not armed or own is None:
+            return
+        free = shutil.disk_usage(self.path).free
+        if lacking := missing(free, [*armed, own], self._run):
+            raise no_room(disk.host, self.path, lacking, len(armed) + 1)
+
+    def _is_host(self, label: str) -> bool:
+        return self._labels is None or label in self._labels
 
     @guarded
     def discard_retired(self, host: str, *, deadline: Deadline) -> int:
@@ -306,6 +369,12 @@ class FileStore:
                 self._hosts[host] = HostDisks(self._disks / host)
                 make_directory(self._disks / host)
             return self._hosts[host]
+
+
+def _write_lock(handle: int, text: str) -> None:
+    os.pwrite(handle, text.encode(), 0)
+    os.ftruncate(handle, len(text.encode()))
+    os.fsync(handle)
 
 
 def _draft(golden: Golden) -> Disk:

@@ -20,6 +20,7 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.store.facts import Facts
 from cuckoo_zfsiscsi.disk.store.file_images import Golden
+from cuckoo_zfsiscsi.disk.store.file_room import Armed
 from cuckoo_zfsiscsi.disk.store.record import (
     PART,
     make_directory,
@@ -53,6 +54,8 @@ class Base:
     facts: Facts | None = None
     """Of the disk's file when it was whole; None while it is made."""
     tainted: bool = False
+    shared: bool = True
+    """Its blocks may be the image's: what is written takes others."""
 
     @classmethod
     def read(cls, path: Path) -> Base | None:
@@ -140,6 +143,20 @@ class HostDisks:
             return base.flaw(self.path(generation))
         except FileNotFoundError:
             return "its file is gone"
+
+    def armed(self) -> Armed | None:
+        """Return the current disk if a guest may write to it."""
+        current = self.roles().current
+        if current is None or not (base := self.base(current)) or not base.tainted:
+            return None
+        return self.as_armed(current, base)
+
+    def as_armed(self, generation: int, base: Base) -> Armed | None:
+        """Return a disk as it is once it is armed; None when its file is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            stat = self.path(generation).stat()
+            return Armed(stat.st_size, 0 if base.shared else stat.st_blocks * 512)
+        return None
 
     def generations(self) -> set[int]:
         """Every generation of which there is anything left."""

@@ -22,6 +22,7 @@ from cuckoo_zfsiscsi.disk.store import (
     zfs_device,
 )
 from cuckoo_zfsiscsi.disk.store.guard import guarded
+from cuckoo_zfsiscsi.disk.store.server import Server
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
 from cuckoo_zfsiscsi.disk.store.zfs_disks import HostDisks
 from cuckoo_zfsiscsi.disk.store.zfs_drafts import Drafts
@@ -29,11 +30,12 @@ from cuckoo_zfsiscsi.disk.store.zfs_drop import left_behind
 from cuckoo_zfsiscsi.disk.store.zfs_evidence import EvidenceRoom
 from cuckoo_zfsiscsi.disk.store.zfs_images import Images
 from cuckoo_zfsiscsi.disk.store.zfs_layout import NAME, Layout
-from cuckoo_zfsiscsi.disk.store.zfs_lease import Lease, this_machine
+from cuckoo_zfsiscsi.disk.store.zfs_lease import Lease
 from cuckoo_zfsiscsi.disk.store.zfs_open import Found, recover
 from cuckoo_zfsiscsi.disk.store.zfs_proof import prove
 from cuckoo_zfsiscsi.disk.store.zfs_reset import Resets
 from cuckoo_zfsiscsi.disk.store.zfs_retired import PATIENCE, Retired
+from cuckoo_zfsiscsi.disk.store.zfs_rooms import Rooms
 from cuckoo_zfsiscsi.disk.store.zfs_rules import Rules
 from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
 from cuckoo_zfsiscsi.disk.store.zfs_space import Room
@@ -59,21 +61,25 @@ class ZfsStore:
     Args:
         place: pool, or dataset in one, that `zfsiscsi storage init` made ready.
         rules: of what is kept.
-        machine: what tells this one from others that may import the pool.
+        server: this one, as against others that may import the pool.
     """
 
-    def __init__(self, place: str, rules: Rules | None = None, *, machine: str = "") -> None:
+    def __init__(
+        self, place: str, rules: Rules | None = None, *, server: Server | None = None
+    ) -> None:
         self.layout = Layout(place)
         self.rules = rules or Rules()
         self.path = Path("/dev/zvol") / self.layout.parent
         self.zfs = Zfs(self.layout.pool)
         self.evidence = EvidenceRoom(self.layout, self.zfs)
-        self.room = Room(self.layout, self.zfs, self.evidence, self.rules.pool_free)
+        self.rooms = Rooms(self.layout, self.zfs, self.rules.wanted)
+        self.room = Room(self.layout, self.zfs, self.evidence, self.rooms)
         self._images = Images(self.layout, self.zfs, self.room)
         self._drafts = Drafts(self.layout, self.zfs, self.room, self._images)
-        self._resets = Resets(self.layout, self.zfs, self.room)
-        self._retired = Retired(self.zfs, self.evidence, self.rules.evidence)
-        self._lease = Lease(self.layout, self.zfs, machine or this_machine())
+        self._resets = Resets(self.layout, self.zfs, self.room, self.rooms)
+        kept_by = self.rules.evidence
+        self._retired = Retired(self.zfs, self.evidence, kept_by, self.room, self.rooms)
+        self._lease = Lease(self.layout, self.zfs, server or Server.here())
         self._writer: Writer | None = None
         self._hosts: dict[str, HostDisks] = {}
         self._hosts_lock = threading.Lock()
@@ -93,6 +99,7 @@ class ZfsStore:
             for kept in self.evidence.all(deadline=deadline):
                 if kept.host in hosts:
                     hosts[kept.host].last = max(hosts[kept.host].last, kept.generation)
+            self.rooms.divide(deadline=deadline)
             writer.flush(deadline)
         except BaseException:
             self._let_go(writer)
@@ -114,6 +121,7 @@ class ZfsStore:
     def _let_go(self, writer: Writer) -> None:
         try:
             writer.close(Deadline(CHANGE_TIMEOUT))
+            self.evidence.now(deadline=Deadline(LOOK_TIMEOUT), record=True)
             self._lease.give_up(Deadline(LOOK_TIMEOUT))
         except ZfsIscsiError as error:  # as after a crash: harmless, but another machine asks
             log.warning("the store is left as after a crash: %s", error)

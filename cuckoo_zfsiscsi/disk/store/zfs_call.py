@@ -67,10 +67,19 @@ class Zfs:
     def __init__(self, pool: str) -> None:
         self.pool = pool
 
-    def create_folder(self, name: str, facts: Mapping[str, str], *, deadline: Deadline) -> None:
-        """Make a file system that is never mounted: its parent's mountpoint is none."""
-        what = f"making {name}"
-        self._lzc(what, "lzc_create", deadline, name.encode(), "zfs", _properties(facts))
+    def create_folder(
+        self, name: str, facts: Mapping[str, str], *, quota: int = 0, deadline: Deadline
+    ) -> None:
+        """Make a file system that is never mounted: its parent's mountpoint is none.
+
+        Args:
+            name: of the dataset.
+            facts: user properties.
+            quota: bytes that all below it may take; 0 for any number.
+            deadline: for it.
+        """
+        given = _properties(facts) | ({b"quota": quota} if quota else {})
+        self._lzc(f"making {name}", "lzc_create", deadline, name.encode(), "zfs", given)
 
     def create_volume(
         self, name: str, size: int, block: int, facts: Mapping[str, str], *, deadline: Deadline

@@ -42,7 +42,7 @@ local function resolve()
 end
 
 local bases = {{}}
-for i = 3, #argv do
+for i = 4, #argv do
     local base = argv[i] .. "@{TAKEN}"
     if zfs.exists(base) then
         bases[argv[i]] = {{
@@ -52,7 +52,9 @@ for i = 3, #argv do
         }}
     end
 end
-return {{image = resolve() or {{}}, bases = bases}}
+local used = 0
+if argv[3] ~= "" and zfs.exists(argv[3]) then used = zfs.get_prop(argv[3], "used") end
+return {{image = resolve() or {{}}, bases = bases, used = used}}
 """
 
 
@@ -66,6 +68,8 @@ class Choice:
     """Of its snapshot."""
     untouched: dict[str, int] = field(default_factory=dict)
     """Dataset -> guid of its @base, held, of disks without anything written since."""
+    used: int = 0
+    """Bytes that all disks of the host take, as of the last transaction group."""
 
     def is_of(self, clone: Clone) -> bool:
         """Whether a disk is a clone of the image as it was sealed."""
@@ -77,9 +81,23 @@ class Choice:
 
 
 def look(
-    layout: Layout, zfs: Zfs, image: str, disks: Sequence[Clone], deadline: Deadline
+    layout: Layout,
+    zfs: Zfs,
+    image: str,
+    disks: Sequence[Clone],
+    deadline: Deadline,
+    *,
+    folder: str = "",
 ) -> Callable[[], Choice]:
     """Begin to look what an image, name or name@version, stands for, and at these disks.
+
+    Args:
+        layout: of the store.
+        zfs: its pool.
+        image: name or name@version.
+        disks: to be looked at.
+        deadline: for it.
+        folder: dataset above all disks of the host, whose size is looked at, too.
 
     Returns:
         What waits for the choice. It raises:
@@ -91,13 +109,13 @@ def look(
         DeadlineExceededError, CancelledError: not begun.
     """
     datasets = [clone.dataset for clone in disks]
-    call = partial(_choose, layout, zfs, image, datasets)
+    call = partial(_choose, layout, zfs, image, folder, datasets)
     return begun(call, f"looking for a disk in the pool {zfs.pool}", deadline)
 
 
-def _choose(layout: Layout, zfs: Zfs, image: str, datasets: Sequence[str]) -> Choice:
+def _choose(layout: Layout, zfs: Zfs, image: str, folder: str, datasets: Sequence[str]) -> Choice:
     name, version = parse(image)
-    arguments = [f"{layout.images}/{name}", str(version), *datasets]
+    arguments = [f"{layout.images}/{name}", str(version), folder, *datasets]
     found = zfs.read_unbounded(_LOOK, arguments)
     untouched = {
         dataset: unsigned(base["guid"])
@@ -106,5 +124,6 @@ def _choose(layout: Layout, zfs: Zfs, image: str, datasets: Sequence[str]) -> Ch
     }
     golden = found["image"]
     if not golden:
-        return Choice("", 0, untouched)
-    return Choice(f"{name}@{golden['version']}", unsigned(golden["guid"]), untouched)
+        return Choice("", 0, untouched, found["used"])
+    ref = f"{name}@{golden['version']}"
+    return Choice(ref, unsigned(golden["guid"]), untouched, found["used"])

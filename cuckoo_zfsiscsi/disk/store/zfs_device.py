@@ -147,6 +147,12 @@ class Writes:
     pending: int
     """Writes that are not done."""
 
+    @property
+    def was_written(self) -> bool:
+        """Whether anything was ever submitted that changes the device."""
+        done = (self.writes, self.sectors, self.discards, self.discarded)
+        return any(done) or self.pending > 0
+
 
 def count_writes(device: Path) -> Writes:
     """Read them (Documentation/block/stat.rst of the kernel).

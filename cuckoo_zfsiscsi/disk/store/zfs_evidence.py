@@ -5,76 +5,56 @@ from __future__ import annotations
 import errno
 import functools
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.bounded import bounded
 from cuckoo_zfsiscsi.disk.store import Evidence
+from cuckoo_zfsiscsi.disk.store.zfs_age import Age, Uptime, uptime
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
 from cuckoo_zfsiscsi.disk.store.zfs_catalogue import OWN, number
 from cuckoo_zfsiscsi.disk.store.zfs_drop import LOOK, check_free, drop, left_behind
 from cuckoo_zfsiscsi.disk.store.zfs_error import ignoring
 from cuckoo_zfsiscsi.disk.store.zfs_layout import (
     CHANGED,
+    CLOCK,
     GENERATION,
     HOST,
     IMAGE,
     KEPT,
     KEPT_AS,
     ROLE,
+    SINCE,
     TAKEN,
     Layout,
 )
+from cuckoo_zfsiscsi.disk.store.zfs_retention import EvidenceRules
 from cuckoo_zfsiscsi.errors import DiskError
-
-DAY = 24 * 3600.0
-GIB = 1 << 30
 
 _LIST = f"""
 {OWN}
 local argv = ...
 argv = argv["argv"]
 local found = {{}}
-for dataset in zfs.list.children(argv[1]) do
+for dataset in zfs.list.children(argv[2]) do
     found[dataset] = {{
         role = own(dataset, "{ROLE}"),
         host = own(dataset, "{HOST}"),
         generation = own(dataset, "{GENERATION}"),
         image = own(dataset, "{IMAGE}"),
         kept = own(dataset, "{KEPT}"),
+        since = own(dataset, "{SINCE}"),
         changed = own(dataset, "{CHANGED}"),
         used = zfs.get_prop(dataset, "used"),
     }}
 end
-return found
+return {{clock = own(argv[1], "{CLOCK}"), found = found}}
 """
 
 
-@dataclass(frozen=True, slots=True)
-class EvidenceRules:
-    """How much evidence is kept; whatever is too much is dropped, the oldest first."""
-
-    hosts: Mapping[str, int]
-    """How many of each host. Those of other hosts are not counted."""
-    days: int
-    gib: int
-    """Of all hosts together."""
-
-    def too_much(self, found: list[Evidence], now: float) -> list[Evidence]:
-        """Return what is to be dropped."""
-        newest_first = sorted(found, key=lambda one: (one.kept, one.generation), reverse=True)
-        counts: dict[str, int] = {}
-        used, dropped = 0, []
-        for one in newest_first:
-            counts[one.host] = counts.get(one.host, 0) + 1
-            old = one.kept < now - self.days * DAY
-            many = counts[one.host] > self.hosts.get(one.host, counts[one.host])
-            if old or many or used + one.used > self.gib * GIB:
-                dropped.append(one)
-            else:
-                used += one.used
-        return dropped[::-1]
+CLOCK_EVERY = 600.0
+"""Seconds after which the clock is put on record again: what a crash loses of it at most."""
 
 
 class EvidenceRoom:
@@ -83,15 +63,38 @@ class EvidenceRoom:
     Args:
         layout: of the store.
         zfs: its pool.
+        clock: that its age goes by, see zfs_age.py.
     """
 
-    def __init__(self, layout: Layout, zfs: Zfs) -> None:
+    def __init__(self, layout: Layout, zfs: Zfs, clock: Callable[[], Uptime] = uptime) -> None:
         self._layout = layout
         self._zfs = zfs
+        self._clock = clock
+
+    def _look(self, deadline: Deadline) -> tuple[Age, dict[str, dict[str, Any]]]:
+        """Return the time that was on record, and what there is, by dataset."""
+        names = [self._layout.parent, self._layout.evidence]
+        found = self._zfs.read(_LIST, names, deadline=deadline)
+        return Age.parse(found["clock"]), found["found"]
+
+    def now(self, *, deadline: Deadline, record: bool = False) -> float:
+        """Return the time that evidence grows old by, in seconds.
+
+        Args:
+            deadline: for it.
+            record: put it on record; else that is done now and then.
+        """
+        recorded, _ = self._look(deadline)
+        now = recorded.at(self._clock())
+        is_late = now.boot != recorded.boot or now.seconds - recorded.seconds >= CLOCK_EVERY
+        if record or is_late:
+            self._zfs.set([(self._layout.parent, CLOCK, str(now))], deadline=deadline)
+        return now.seconds
 
     def all(self, *, deadline: Deadline) -> list[Evidence]:
         """Return all of it, the oldest first; also what is being dropped."""
-        found = self._zfs.read(_LIST, [self._layout.evidence], deadline=deadline)
+        recorded, found = self._look(deadline)
+        now = recorded.at(self._clock()).seconds
         evidence = [
             Evidence(
                 dataset.rpartition("/")[2],
@@ -102,11 +105,12 @@ class EvidenceRoom:
                 number(facts["changed"]),
                 facts["used"],
                 dataset,
+                float(number(facts["since"])) if facts["since"] else now,
             )
             for dataset, facts in found.items()
             if facts["role"] in ("evidence", "dropped")
         ]
-        return sorted(evidence, key=lambda one: (one.kept, one.host, one.generation))
+        return sorted(evidence, key=lambda one: (one.since, one.host, one.generation))
 
     def keep(
         self, dataset: str, host: str, generation: int, image: str, *, deadline: Deadline
@@ -122,7 +126,7 @@ class EvidenceRoom:
         bounded(functools.partial(check_free, dataset, deadline), what, patient)
         facts = {
             ROLE: "evidence", HOST: host, GENERATION: str(generation), IMAGE: image,
-            KEPT: str(int(time.time())),
+            KEPT: str(int(time.time())), SINCE: f"{self.now(deadline=deadline):.0f}",
         }  # fmt: skip
         self._zfs.set([(dataset, *fact) for fact in facts.items()], deadline=deadline)
         snapshot = f"{dataset}@{KEPT_AS}"
@@ -158,16 +162,34 @@ class EvidenceRoom:
         drop(self._zfs, evidence.dataset, deadline=deadline)
 
     def tidy(self, *, deadline: Deadline) -> None:
-        """Finish what a crash left."""
-        found = self._zfs.read(_LIST, [self._layout.evidence], deadline=deadline)
+        """Finish what a crash left, and begin to count the age of what has none yet."""
+        now = self.now(deadline=deadline)
+        _, found = self._look(deadline)
         for dataset in sorted(found):
             if found[dataset]["role"] == "dropped":
                 with left_behind(dataset):
                     drop(self._zfs, dataset, deadline=deadline.within(LOOK))
+        new = [one for one, facts in found.items() if facts["role"] and not facts["since"]]
+        self._zfs.set([(dataset, SINCE, f"{now:.0f}") for dataset in new], deadline=deadline)
 
-    def prune(self, rules: EvidenceRules, *, deadline: Deadline) -> list[Evidence]:
-        """Drop what is too much; return it."""
-        too_much = rules.too_much(self.all(deadline=deadline), time.time())
+    def prune(
+        self, rules: EvidenceRules, room: int, coming: Sequence[Evidence], *, deadline: Deadline
+    ) -> list[Evidence]:
+        """Drop what is too much; return it.
+
+        Args:
+            rules: of what is kept.
+            room: bytes that the pool has for all of it.
+            coming: disks that are about to be kept; those among them that are too much are
+                returned, too, and left where they are.
+            deadline: for all of it.
+
+        Raises:
+            DiskError: one can't be dropped; others were.
+        """
+        found = [*self.all(deadline=deadline), *coming]
+        too_much = rules.too_much(found, self.now(deadline=deadline), room)
         for one in too_much:
-            self.drop(one, deadline=deadline)
+            if one not in coming:
+                self.drop(one, deadline=deadline)
         return too_much

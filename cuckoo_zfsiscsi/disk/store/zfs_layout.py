@@ -7,10 +7,11 @@ PARENT/images/NAME           last, stands
 PARENT/images/NAME/VERSION   a volume: role image or draft; of a draft: editor, generation
 PARENT/images/NAME/VERSION@sealed   held; sample. Its guid is the image's digest
 PARENT/imports/HEX           a volume that is being filled
-PARENT/disks/HOST            last
+PARENT/disks                 its reservation is for the disks of all hosts
+PARENT/disks/HOST            last; its quota is for this host's
 PARENT/disks/HOST/gN         a clone of an image's @sealed: role, generation, image, base, tainted
 PARENT/disks/HOST/gN@base    held; what was written since then is not the image's
-PARENT/evidence/HOST-gN      a disk that was kept: host, generation, image, kept, changed
+PARENT/evidence/HOST-gN      a disk that was kept: host, generation, image, kept, since, changed
 PARENT/evidence/HOST-gN@evidence    held
 
 A property counts where it was set (or received), never where it is inherited.
@@ -41,10 +42,14 @@ TAINTED = PREFIX + "tainted"
 HOST = PREFIX + "host"
 KEPT = PREFIX + "kept"
 """When evidence was kept, seconds since the epoch."""
+SINCE = PREFIX + "since"
+"""When evidence was kept, on CLOCK."""
 CHANGED = PREFIX + "changed"
 """Bytes that the guest changed."""
 OWNER = PREFIX + "owner"
-"""Machine whose service has the store open."""
+"""Server whose service has the store open."""
+CLOCK = PREFIX + "clock"
+"""What was counted of the time that evidence grows old by, see zfs_age.py."""
 
 SEALED, TAKEN, KEPT_AS = "sealed", "base", "evidence"
 """Names of our snapshots: of an image, of a disk, of evidence."""

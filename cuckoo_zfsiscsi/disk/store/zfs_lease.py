@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import stat
 from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store.record import locked, try_lock
+from cuckoo_zfsiscsi.disk.store.server import Server
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
 from cuckoo_zfsiscsi.disk.store.zfs_layout import OWNER, Layout
 from cuckoo_zfsiscsi.errors import DiskError
 
 LOCKS = Path("/run/lock/zfsiscsi")
 """The same for every configuration of this server. Gone at a reboot, as the processes are."""
-
-
-def this_machine() -> str:
-    """Return what tells this machine from others: it stays the same when its name changes."""
-    with contextlib.suppress(OSError):
-        if found := Path("/etc/machine-id").read_text().strip():
-            return found
-    return socket.gethostname()
 
 
 def lock_file(layout: Layout, what: str) -> Path:
@@ -53,13 +45,14 @@ class Lease:
     """The right to have the store open.
 
     The lock goes with the process, so a crash on this machine is no obstacle. The owner's name in
-    the pool stays after a crash: another machine that imports the pool is told then.
+    the pool stays after a crash: another machine that imports the pool is told then, a clone of
+    this one, too.
     """
 
-    def __init__(self, layout: Layout, zfs: Zfs, machine: str) -> None:
+    def __init__(self, layout: Layout, zfs: Zfs, server: Server) -> None:
         self._layout = layout
         self._zfs = zfs
-        self._machine = machine
+        self._server = server
         self._handle: int | None = None
 
     @property
@@ -86,17 +79,17 @@ class Lease:
                     f"the store {self._layout.parent} is in use by another service, process {pid}",
                     fix=f"stop that one first; look at it with: ps -fp {pid}",
                 )
-            machine, _, name = owner.partition(" ")
-            if machine not in ("", self._machine):
+            had = Server.parse(owner)
+            if had is not None and (who := self._server.differs(had)):
                 raise DiskError(
-                    f"the store {self._layout.parent} is in use by another server, {name}, or was "
-                    "when that one went down",
+                    f"the store {self._layout.parent} is in use by {who}, {had.name}, or was when "
+                    "that one went down",
                     fix="see to it that its service is stopped or that it is off, then: "
                     f"zfsiscsi storage init {self._layout.place} --take",
                 )
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-            mine = f"{self._machine} {socket.gethostname()}"
+            mine = str(self._server)
             if owner != mine:
                 self._zfs.set([(self._layout.parent, OWNER, mine)], deadline=deadline)
         except BaseException:

@@ -19,6 +19,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_drop import drop
 from cuckoo_zfsiscsi.disk.store.zfs_error import ZfsError, ignoring
 from cuckoo_zfsiscsi.disk.store.zfs_layout import BASE, GENERATION, IMAGE, LAST, ROLE, Layout
 from cuckoo_zfsiscsi.disk.store.zfs_proof import read_states
+from cuckoo_zfsiscsi.disk.store.zfs_rooms import Rooms
 from cuckoo_zfsiscsi.errors import DiskError, ImageError, ZfsIscsiError
 
 log = logging.getLogger(__name__)
@@ -27,25 +28,34 @@ _CLEAN_UP_TIMEOUT = 20.0
 
 
 class Maker:
-    """Makes the disks of one store."""
+    """Makes the disks of one store.
 
-    def __init__(self, layout: Layout, zfs: Zfs) -> None:
+    Args:
+        layout: of the store.
+        zfs: its pool.
+        rooms: of the hosts' disks.
+    """
+
+    def __init__(self, layout: Layout, zfs: Zfs, rooms: Rooms) -> None:
         self._layout = layout
         self._zfs = zfs
+        self._rooms = rooms
 
     def prepare(self, disks: HostDisks, deadline: Deadline) -> None:
         """Make the folder of a host's disks, if it is not there."""
         if not disks.made:
             with ignoring(errno.EEXIST):
-                self._zfs.create_folder(disks.folder, {}, deadline=deadline)
+                quota = self._rooms.quota(disks.host)
+                self._zfs.create_folder(disks.folder, {}, quota=quota, deadline=deadline)
             disks.made = True
 
     def make(self, disks: HostDisks, golden: Golden, count: int, *, deadline: Deadline) -> None:
         """Make so many spares at once: eight take little longer than one. Be busy().
 
         Each is cloned, everything is synced, and only then is @base taken: a fresh clone counts
-        8 KiB as written, and `written` lags. A spare is one to which nothing was submitted since
-        its device appeared, and nothing written since @base.
+        8 KiB as written, and `written` lags. A spare is one to which nothing was ever submitted,
+        from its device's first count on, which is zero, and nothing written since @base. What was
+        submitted between its making and a first count that is not zero would be in @base.
 
         Raises:
             ImageError: the image is not what was sealed, or it has gone.
@@ -65,6 +75,8 @@ class Maker:
             for clone in made:
                 clone.path = zfs_device.wait_for(clone.dataset, deadline)
                 clone.clean = zfs_device.count_writes(clone.path)
+                if clone.clean.was_written:
+                    raise _written(clone, "by this server, as soon as it was there")
             self._zfs.sync(deadline=deadline)
             snapshots = [clone.snapshot for clone in made]
             self._zfs.snapshot(snapshots, {}, deadline=deadline)
@@ -120,10 +132,7 @@ class Maker:
             flaw = state.flaw(clone)
             after = zfs_device.count_writes(clone.path)
             if flaw or after.pending or after != clone.clean:
-                raise DiskError(
-                    f"{clone.path} was written while it was made: {flaw or 'by this server'}",
-                    fix="keep LVM, multipath and the like off /dev/zd*: zfsiscsi doctor",
-                )
+                raise _written(clone, flaw or "by this server")
             clone.proven = after  # by all that prove() looks at: its swap need not do it again
 
     def _undo(self, disks: HostDisks, made: Sequence[Clone]) -> None:
@@ -134,6 +143,13 @@ class Maker:
             with left_for_later(disks, clone):
                 self._zfs.set([last], deadline=deadline)  # used up, also when the disks go
                 drop(self._zfs, clone.dataset, deadline=deadline)
+
+
+def _written(clone: Clone, how: str) -> DiskError:
+    return DiskError(
+        f"{clone.path} was written while it was made: {how}",
+        fix="keep LVM, multipath and the like off /dev/zd*: zfsiscsi doctor",
+    )
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from cuckoo_zfsiscsi.disk.store.zfs_disks import Clone, HostDisks
 from cuckoo_zfsiscsi.disk.store.zfs_error import ZfsError
 from cuckoo_zfsiscsi.disk.store.zfs_layout import GENERATION, LAST, TAINTED, TAKEN, Layout
 from cuckoo_zfsiscsi.disk.store.zfs_make import Maker
+from cuckoo_zfsiscsi.disk.store.zfs_rooms import Rooms
 from cuckoo_zfsiscsi.disk.store.zfs_space import Room
 from cuckoo_zfsiscsi.errors import DiskError, ZfsIscsiError
 
@@ -29,13 +30,15 @@ class Resets:
         layout: of the store.
         zfs: its pool.
         room: in it.
+        rooms: of the hosts' disks in it.
     """
 
-    def __init__(self, layout: Layout, zfs: Zfs, room: Room) -> None:
+    def __init__(self, layout: Layout, zfs: Zfs, room: Room, rooms: Rooms) -> None:
         self._layout = layout
         self._zfs = zfs
         self._room = room
-        self._maker = Maker(layout, zfs)
+        self._rooms = rooms
+        self._maker = Maker(layout, zfs, rooms)
 
     def begin_swap(self, disks: HostDisks, image: str, *, deadline: Deadline) -> Callable[[], Disk]:
         """As Store.begin_swap()."""
@@ -45,17 +48,22 @@ class Resets:
     def _swap(
         self, disks: HostDisks, image: str, looked: Callable[[], Choice], deadline: Deadline
     ) -> Disk:
+        if not self._rooms.is_enough:
+            self._room.make_for_disk(disks.host, deadline=deadline)
         while True:
             with disks.hold(deadline):
-                if clone := self._standing_by(disks, image, looked(), deadline):
+                choice = looked()
+                if clone := self._standing_by(disks, image, choice, deadline):
                     disks.promote(clone)
+                    self._rooms.note(disks.host, choice.used)
                     return clone.disk
             with disks.busy(deadline):  # someone may be making one already
                 self.make_missing(disks, image, 1, deadline=deadline)
             looked = self._look(disks, image, deadline)
 
     def _look(self, disks: HostDisks, image: str, deadline: Deadline) -> Callable[[], Choice]:
-        return look(self._layout, self._zfs, image, disks.of("spare"), deadline)
+        spares = disks.of("spare")
+        return look(self._layout, self._zfs, image, spares, deadline, folder=disks.folder)
 
     def _standing_by(
         self, disks: HostDisks, image: str, choice: Choice, deadline: Deadline
@@ -79,7 +87,7 @@ class Resets:
                     disks.change(other, "retired")
         missing = wanted - len(ready)
         if missing > 0:
-            self._room.make(0, f"a disk of {disks.host}", deadline=deadline)
+            self._room.make_for_disk(disks.host, deadline=deadline)
             self._maker.make(disks, golden, missing, deadline=deadline)
         return disks.of("spare")[0]
 

@@ -1,4 +1,4 @@
-"""How full the pool is. Evidence is dropped for room, the oldest first; an image never is."""
+"""How full the pool is. For room, hosts get less and evidence is dropped; an image never is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from cuckoo_zfsiscsi.disk.store import Space
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
 from cuckoo_zfsiscsi.disk.store.zfs_evidence import EvidenceRoom
 from cuckoo_zfsiscsi.disk.store.zfs_layout import Layout
+from cuckoo_zfsiscsi.disk.store.zfs_retention import victims
+from cuckoo_zfsiscsi.disk.store.zfs_rooms import Division, Rooms, not_enough
 from cuckoo_zfsiscsi.errors import DiskError, StoreFullError
 
 log = logging.getLogger(__name__)
@@ -16,16 +18,6 @@ log = logging.getLogger(__name__)
 _POLL = 0.2
 _FREED_TIMEOUT = 60.0
 """Seconds in which ZFS frees what was destroyed."""
-
-_SPACE = """
-local argv = ...
-argv = argv["argv"]
-return {
-    used = zfs.get_prop(argv[1], "used"),
-    available = zfs.get_prop(argv[1], "available"),
-    here = zfs.get_prop(argv[2], "available"),
-}
-"""
 
 
 class Room:
@@ -35,21 +27,20 @@ class Room:
         layout: of the store.
         zfs: its pool.
         evidence: of the store.
-        percent: of the pool that stay free.
+        rooms: of the hosts' disks.
     """
 
-    def __init__(self, layout: Layout, zfs: Zfs, evidence: EvidenceRoom, percent: int) -> None:
+    def __init__(self, layout: Layout, zfs: Zfs, evidence: EvidenceRoom, rooms: Rooms) -> None:
         self._layout = layout
         self._zfs = zfs
         self._evidence = evidence
-        self._percent = percent
+        self._rooms = rooms
 
     def space(self, *, deadline: Deadline) -> Space:
-        """Return how full it is."""
-        words = [self._layout.pool, self._layout.parent]
-        found = self._zfs.read(_SPACE, words, deadline=deadline)
-        free = min(found["available"], found["here"])
-        return Space(found["used"] + found["available"], free)
+        """Return how full it is. What is reserved for disks and not taken is free."""
+        there = self._rooms.look(deadline=deadline)
+        last = self._rooms.last
+        return Space(there.total, there.free, last.sure if last else None)
 
     def make(self, needed: int, what: str, *, deadline: Deadline) -> None:
         """See to it that there is room for so many bytes, and what shall stay free besides.
@@ -57,23 +48,51 @@ class Room:
         Raises:
             StoreFullError: there is not, and no evidence is left that could be dropped for it.
         """
-        space = self.space(deadline=deadline)
-        while not self._fits(space, needed):
-            if not self._drop_oldest(deadline):
-                raise StoreFullError(
-                    f"no room for {what}: {space.percent:.0f} % of the pool {self._layout.pool} "
-                    f"is free, and {self._percent} % shall stay so (pool_free)",
-                    fix="delete images that no host uses (zfsiscsi image list), or add disks: "
-                    f"zpool add {self._layout.pool} ...",
-                )
-            space = self.space(deadline=deadline)
+        while not self._fits(division := self._divide(needed, deadline), needed):
+            if self._drop_one(deadline):
+                continue
+            if not division.is_enough:
+                raise not_enough(what, division, self._layout.pool)
+            raise self._full(what, deadline)
 
-    def _fits(self, space: Space, needed: int) -> bool:
-        return space.free - needed >= space.total * self._percent / 100
+    def make_for_disk(self, host: str, *, deadline: Deadline) -> None:
+        """See to it that a host's next run can write what it must.
 
-    def _drop_oldest(self, deadline: Deadline) -> bool:
-        """Drop evidence; False when none can be dropped."""
-        for one in self._evidence.all(deadline=deadline):
+        Raises:
+            StoreFullError: it can't be promised, and no evidence is left that could be dropped.
+        """
+        if host not in self._rooms.wanted.hosts:
+            self.make(0, f"a disk of {host}", deadline=deadline)
+            return
+        while not (division := self._divide(0, deadline)).is_enough:
+            if not self._drop_one(deadline):
+                raise not_enough(f"a disk of {host}", division, self._layout.pool)
+
+    def for_evidence(self, *, deadline: Deadline) -> int:
+        """Return how many bytes all evidence may take, by what shall stay free besides."""
+        there = self._rooms.look(deadline=deadline)
+        stays_free = there.total * self._rooms.wanted.pool_free // 100
+        return max(0, there.evidence + there.unpromised - stays_free)
+
+    def _divide(self, needed: int, deadline: Deadline) -> Division:
+        return self._rooms.divide(needed=needed, deadline=deadline)
+
+    def _fits(self, division: Division, needed: int) -> bool:
+        percent = self._rooms.wanted.pool_free
+        return division.is_enough and division.left - needed >= division.total * percent / 100
+
+    def _full(self, what: str, deadline: Deadline) -> StoreFullError:
+        pool, percent = self._layout.pool, self._rooms.wanted.pool_free
+        return StoreFullError(
+            f"no room for {what}: {self.space(deadline=deadline).percent:.0f} % of the pool "
+            f"{pool} is free, and {percent} % shall stay so (pool_free)",
+            fix="delete images that no host uses (zfsiscsi image list), or add disks: "
+            f"zpool add {pool} ...",
+        )
+
+    def _drop_one(self, deadline: Deadline) -> bool:
+        """Drop evidence of who has most of it; False when none can be dropped."""
+        for one in victims(self._evidence.all(deadline=deadline)):
             try:
                 self._evidence.drop(one, deadline=deadline.within(10))
             except DiskError as error:

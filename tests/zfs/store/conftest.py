@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store.server import Server
 from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
 from cuckoo_zfsiscsi.disk.store.zfs_layout import LAST
 from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
@@ -42,10 +43,10 @@ def make(place: str) -> Iterator[Make]:
     """Return a function that makes another store in the same place."""
     made = []
 
-    def make(*, machine: str = "", place: str = place, **rules: object) -> ZfsStore:
+    def make(*, server: Server | None = None, place: str = place, **rules: object) -> ZfsStore:
         host = {key: rules.pop(key) for key in ("spares", "evidence") if key in rules}
         hosts = {"pc1": HostRules(**host), "pc2": HostRules(**host)}  # type: ignore[arg-type]
-        made.append(ZfsStore(place, Rules(hosts, **rules), machine=machine))  # type: ignore[arg-type]
+        made.append(ZfsStore(place, Rules(hosts, **rules), server=server))  # type: ignore[arg-type]
         return made[-1]
 
     yield make

@@ -12,6 +12,7 @@ import pytest
 
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.store import Disk
+from cuckoo_zfsiscsi.disk.store.server import Server
 from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
 from cuckoo_zfsiscsi.errors import (
@@ -403,7 +404,7 @@ def test_a_second_controller_is_refused_until_it_is_told_to_take_over(
     # As after a crash of this machine, when another one imports the pool
     store._lease._handle, handle = None, store._lease._handle
     os.close(handle or -1)
-    other = make(machine="another")
+    other = make(server=Server("another"))
     with pytest.raises(DiskError, match="in use by another server") as caught:
         other.open()
     assert caught.value.fix.endswith(f"zfsiscsi storage init {store.layout.place} --take")
@@ -412,7 +413,7 @@ def test_a_second_controller_is_refused_until_it_is_told_to_take_over(
 
 def test_a_store_that_was_closed_can_be_had_by_another_machine(store: ZfsStore, make: Make) -> None:
     store.close()
-    make(machine="another").open()
+    make(server=Server("another")).open()
 
 
 def test_what_a_crash_left_and_can_not_be_dropped_now_keeps_no_service_down(

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.disk.store import Disk, zfs_evidence
+from cuckoo_zfsiscsi.disk.store import Disk, zfs_retention
 from cuckoo_zfsiscsi.disk.store.zfs import ZfsStore
+from cuckoo_zfsiscsi.disk.store.zfs_age import Uptime, uptime
 from cuckoo_zfsiscsi.disk.store.zfs_call import Zfs
-from cuckoo_zfsiscsi.disk.store.zfs_rules import HostRules, Rules
-from cuckoo_zfsiscsi.disk.store.zfs_setup import Setup
-from cuckoo_zfsiscsi.errors import DiskError, ImageError, StoreFullError
+from cuckoo_zfsiscsi.disk.store.zfs_retention import DAY
+from cuckoo_zfsiscsi.errors import DiskError, ImageError
 from tests.disk.content import make_raw, seal, spare, swap
 from tests.waiting import HANG
 from tests.zfs.device import MIB, claimed, device_of, read, write
@@ -94,23 +94,67 @@ def test_an_image_stays_while_there_is_evidence_of_it(keeper: ZfsStore, tmp_path
         keeper.evidence.find("pc1-g1", deadline=Deadline(9))
 
 
+def up(keeper: ZfsStore, days: float, *, boot: str = "") -> None:
+    """Let the server have been up for so many days more, maybe since another start."""
+    now = uptime()
+    later = Uptime(boot or now.boot, now.seconds + days * DAY)
+    keeper.evidence._clock = lambda: later
+
+
 def test_it_is_dropped_when_it_grows_old_or_too_much(
-    keeper: ZfsStore, make: Make, monkeypatch: pytest.MonkeyPatch
+    keeper: ZfsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infect(keeper)
     discard(keeper)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 29 * 86400)
+    up(keeper, 29)
     assert discard(keeper) == 0
-    monkeypatch.setattr(time, "time", lambda: now + 31 * 86400)
+    up(keeper, 31)
     assert discard(keeper) == 1
     assert kept(keeper) == []
-    monkeypatch.undo()
     for _ in range(2):
         infect(keeper)
-    monkeypatch.setattr(zfs_evidence, "GIB", MIB * 3 // 200)  # 100 of them are 1.5 MiB
+    monkeypatch.setattr(zfs_retention, "GIB", MIB * 3 // 200)  # 100 of them are 1.5 MiB
     discard(keeper)
     assert kept(keeper) == ["pc1-g5"]
+
+
+@pytest.mark.parametrize("days", [-4000, 400])
+def test_a_clock_that_is_set_drops_nothing_and_keeps_nothing_for_ever(
+    keeper: ZfsStore, make: Make, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """The time of day jumps, by a year ahead or by eleven years back; NTP, or an attack on it.
+
+    Before: a year ahead dropped all evidence at the next reset; kept in a wrong year, it stayed.
+    Now: age is the time for which the server was up, by a clock that can't be set.
+    """
+    infect(keeper)
+    discard(keeper)
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now + days * DAY)
+        assert discard(keeper) == 0
+        infect(keeper)
+        discard(keeper)
+        assert kept(keeper) == ["pc1-g1", "pc1-g3"]
+    keeper.close()
+    again = make(evidence=2)
+    again.open()
+    up(again, 5, boot="another start")  # of a server that was up for years, maybe
+    assert discard(again) == 0
+    up(again, 36, boot="another start")
+    assert discard(again) == 2
+
+
+def test_what_an_earlier_version_kept_begins_to_grow_old(keeper: ZfsStore, make: Make) -> None:
+    infect(keeper)
+    discard(keeper)
+    zfs("inherit", "zfsiscsi:since", keeper.layout.kept("pc1", 1))
+    keeper.close()
+    again = make(evidence=2)
+    again.open()
+    assert get(again.layout.kept("pc1", 1), "zfsiscsi:since") != "-"
+    up(again, 31)
+    assert discard(again) == 1
 
 
 def test_evidence_whose_device_is_in_use_is_kept_a_little_longer(keeper: ZfsStore) -> None:
@@ -165,42 +209,3 @@ def test_numbers_of_evidence_are_not_used_again(keeper: ZfsStore, make: Make) ->
     again = make(evidence=2)
     again.open()
     assert spare(again).generation == 3
-
-
-# A full pool: evidence goes first, an image never.
-
-
-def test_evidence_is_dropped_for_room_and_then_no_disk_is_made(
-    small_pool: str, tmp_path: Path
-) -> None:
-    rules = Rules({"pc1": HostRules(evidence=5), "pc2": HostRules(evidence=5)}, pool_free=30)
-    store = ZfsStore(small_pool, rules)
-    Setup(store.layout, store.zfs).init(take=False, deadline=Deadline(HANG))
-    seal(store, "win10", make_raw(tmp_path / "source", 64 * MIB))
-    store.open()
-    try:
-        for _ in range(2):
-            infect(store, size=12 * MIB)
-            discard(store)
-        assert kept(store) == ["pc1-g1", "pc1-g3"]
-        disk = swap(store)
-        use_up(store, disk, leave=25)
-        made = spare(store, "pc2")  # not without dropping something
-        assert kept(store) == ["pc1-g3"]
-        use_up(store, made, leave=10)
-        with pytest.raises(StoreFullError, match="no room for a disk of pc1") as caught:
-            spare(store)
-        assert "zfsiscsi image list" in caught.value.fix
-        assert kept(store) == []
-        assert [image.ref for image in store.images()] == ["win10@1"]
-        assert store.current("pc1") == disk
-    finally:
-        store.close()
-
-
-def use_up(store: ZfsStore, disk: Disk, leave: int) -> None:
-    """Fill a disk until so many percent of its pool are free."""
-    space = store.space(deadline=Deadline(HANG))
-    much = (space.free - space.total * leave // 100) // MIB * MIB
-    write(disk.path, 0, os.urandom(much))
-    store.zfs.sync(deadline=Deadline(HANG))
