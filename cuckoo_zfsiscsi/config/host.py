@@ -195,6 +195,13 @@ class HostConfig(Section):
     boot_timeout: f.Seconds = Field(
         180.0, description="Seconds from power-on until ready.", examples=["180"]
     )
+    post_time: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = Field(
+        0.5,
+        description="Seconds that the host's firmware needs at least from power-on until it asks "
+        "for its boot script: who asks in its name before is someone else. From its own boots "
+        "the service learns more. 0: nothing is known, and nothing learnt.",
+        examples=["0.5"],
+    )
     power_timeout: f.Seconds = Field(
         60.0, description="Seconds for one power switch, its proof included.", examples=["60"]
     )

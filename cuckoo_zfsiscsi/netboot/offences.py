@@ -44,6 +44,16 @@ def neighbour(address: str, table: Path = ARP) -> str:
     return ""
 
 
+def cards(interface: str, table: Path = ARP) -> set[str]:
+    """Return the MAC addresses that were heard on a card of the server lately."""
+    try:
+        lines = table.read_text("ascii", "replace").splitlines()[1:]
+    except OSError:
+        return set()
+    found = (line.split() for line in lines)
+    return {words[3] for words in found if len(words) == 6 and words[5] == interface} - {NOBODY}
+
+
 class Offences:
     """Writes them down. Safe from any thread.
 

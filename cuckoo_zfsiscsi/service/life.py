@@ -10,7 +10,6 @@ from cuckoo_zfsiscsi.at_once import at_once
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, ZfsIscsiError
-from cuckoo_zfsiscsi.readiness.session import is_held
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
 
 JUDGE_TIMEOUT = 20.0
@@ -43,7 +42,7 @@ def sign_of_life(
 
     def held() -> str:
         try:
-            has = is_held(*portal, config.ip, quiet=quiet, deadline=deadline)
+            has = parts.is_held(*portal, config.ip, quiet=quiet, deadline=deadline)
         except CancelledError:
             raise
         except (OSError, ZfsIscsiError) as error:

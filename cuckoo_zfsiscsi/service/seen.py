@@ -39,6 +39,10 @@ class Seen:
     """Why the last look had no answer."""
     refused: bool = False
     """It had none because nobody was there or listened, all the time: that is no busy guest."""
+    strangers: int = 0
+    """Requests for its boot script that were someone else's: its own session went on."""
+    others: str = ""
+    """Who else was on in its network then; "" if nobody is known."""
     boots: int = 0
     """Boot scripts that the host got after the run had begun."""
     is_off: bool = False
@@ -74,6 +78,9 @@ def explain(seen: Seen) -> list[str]:
             f"its {seen.guest} did not answer at the end: "
             f"it last did {seen.answer.last:.0f} s after the start ({seen.why})"
         )
+    if seen.strangers:
+        who = f" (on in its network: {seen.others})" if seen.others else ""
+        found.append(f"someone else asked for its boot script in its name, and got none{who}")
     if seen.boots:
         times = "once" if seen.boots == 1 else f"{seen.boots} times"
         found.append(f"it was rebooted {times}: it asked for its boot script again")

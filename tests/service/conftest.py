@@ -13,7 +13,6 @@ import pytest
 from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.power import PowerState
-from cuckoo_zfsiscsi.service import observer
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
@@ -27,6 +26,7 @@ from tests.service.fakes import (
     World,
     fake_default_route,
     fake_delete_flows,
+    fake_held,
     fake_probe,
 )
 from tests.waiting import HANG
@@ -47,12 +47,6 @@ def world() -> World:
     return World()
 
 
-@pytest.fixture(autouse=True)
-def _kernel(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Play readiness.session for runs that are watched."""
-    monkeypatch.setattr(observer, "is_held", lambda *_, **__: world.is_up and world.holds)
-
-
 @pytest.fixture
 def make(world: World, clock: AnyClock) -> Iterator[Make]:
     """Make a host with some keys of its section changed; it is off afterwards."""
@@ -60,7 +54,7 @@ def make(world: World, clock: AnyClock) -> Iterator[Make]:
 
     def make_host(*, begin: bool = True, **keys: object) -> Host:
         config: HostConfig = load(EXAMPLE).hosts[0]
-        keys = {"prewarm": False, **keys}
+        keys = {"prewarm": False, "post_time": 0.0, **keys}
         config = config.model_copy(update={"snapshot": "win10", **keys})
         probes: dict[str, Probe] = {name: fake_probe(world, name) for name in config.ready}
         parts = Parts(
@@ -71,6 +65,8 @@ def make(world: World, clock: AnyClock) -> Iterator[Make]:
             probes=probes,
             default_route=fake_default_route(world, config),
             delete_flows=fake_delete_flows(world),
+            is_held=fake_held(world),
+            others=lambda: world.others,
             pace=Pace(clock=clock),
         )
         host = Host(config, parts, lambda job: job())
