@@ -202,6 +202,13 @@ class HostConfig(Section):
         "the service learns more. 0: nothing is known, and nothing learnt.",
         examples=["0.5"],
     )
+    boot_reboots: Annotated[int, Field(ge=0, le=9)] = Field(
+        0,
+        description="How often the image's system reboots by itself before it is ready. Better "
+        "let it do that in the draft: a reboot can't be told from another machine that asks in "
+        "the host's name, so more than 0 is for hosts with a network of their own alone.",
+        examples=["1"],
+    )
     power_timeout: f.Seconds = Field(
         60.0, description="Seconds for one power switch, its proof included.", examples=["60"]
     )

@@ -9,10 +9,8 @@ from cuckoo_zfsiscsi.clock import Clock
 from cuckoo_zfsiscsi.disk.target import Session
 from cuckoo_zfsiscsi.service.chain import Login, Trace, Verdict, judge
 
-MOST_ASKED = 2
-"""Requests that are kept: a second one decides already."""
-MOST_LOGINS = 16
-"""Sessions that are kept."""
+MOST_LOGINS = 64
+"""Sessions that are kept: more than any boot may have."""
 
 
 class Arming:
@@ -23,12 +21,20 @@ class Arming:
         clock: that moments are told by.
         floor: seconds from power-on before which its firmware asks for no script.
         sees_dhcp: whoever gives the host its address tells us.
+        reboots: how often its image's system may reboot before it is ready.
     """
 
     def __init__(
-        self, address: str, clock: Clock, *, floor: float = 0.0, sees_dhcp: bool = False
+        self,
+        address: str,
+        clock: Clock,
+        *,
+        floor: float = 0.0,
+        sees_dhcp: bool = False,
+        reboots: int = 0,
     ) -> None:
         self._address, self._floor, self._sees_dhcp = address, floor, sees_dhcp
+        self._reboots = reboots
         self._clock = clock
         self._lock = threading.Lock()
         self._begun: float | None = None
@@ -53,17 +59,23 @@ class Arming:
         with self._lock:
             if self._is_over:
                 return Verdict.WHOLE, ""
-            if len(self._asked) < MOST_ASKED:
+            if len(self._asked) <= 1 + self._reboots:  # one too many decides already
                 self._asked.append(self._age(self._clock.monotonic()))
             return self._judge()
 
     def see(self, sessions: Iterable[Session]) -> None:
         """Take what sessions there are now."""
         with self._lock:
-            for one in sessions:
+            for one in sessions if not self._is_over else ():
                 if one.number not in self._logins and len(self._logins) < MOST_LOGINS:
                     login = Login(one.number, one.address, bool(self._asked))
                     self._logins[one.number] = login
+
+    @property
+    def numbers(self) -> set[int]:
+        """The target's numbers of the sessions that were seen until it was over."""
+        with self._lock:
+            return set(self._logins)
 
     def note(self, stage: str, at: float) -> None:
         """Take what a server saw (monotonic seconds)."""
@@ -101,6 +113,7 @@ class Arming:
                 sees_dhcp=self._sees_dhcp,
                 dhcp=self._dhcp,
                 boot_file=self._boot_file,
+                reboots=self._reboots,
             )
         )
         if verdict is Verdict.VOID:

@@ -14,7 +14,7 @@ from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.reset import arm
 from cuckoo_zfsiscsi.disk.store import Disk
-from cuckoo_zfsiscsi.disk.target import Export
+from cuckoo_zfsiscsi.disk.target import Export, Session
 from cuckoo_zfsiscsi.errors import (
     BootRefusedError,
     CancelledError,
@@ -237,12 +237,20 @@ class Boot:
         The disk was fenced before it was armed with credentials of its own, so a session that
         uses them began after this power-on.
         """
+        return bool(self.sessions())
+
+    def sessions(self) -> list[Session]:
+        """Return this generation's sessions that are up now.
+
+        Raises:
+            TargetError: the target does not answer.
+        """
         if self.export is None:
-            return False
+            return []
+        found = self._parts.target.sessions(self._config.label)
+        self.arming.see(found)
         initiator = self.export.credentials.initiator
-        sessions = self._parts.target.sessions(self._config.label)
-        self.arming.see(sessions)
-        return any(session.initiator == initiator for session in sessions)
+        return [session for session in found if session.initiator == initiator]
 
     def is_held(self, deadline: Deadline) -> bool:
         """Ask the host's kernel whether it is at its end of this generation's session.

@@ -54,6 +54,8 @@ class Observer:
         self._began = self._booted = self._clock.monotonic()
         self._asked_for: set[str] = set()
         """What was missing when the power device was asked: it is asked once for each."""
+        self._logins: set[int] = set()
+        """The target's numbers of sessions that have begun since."""
         self._over = Cancel(self._clock)
         self._looks_again = False
         self._done = self._clock.condition()
@@ -94,6 +96,7 @@ class Observer:
         if boot and boot.reboots:
             self._seen.strangers = boot.reboots.strangers
             self._seen.others = boot.reboots.others
+        self._seen.logins = len(self._logins)
         return explain(self._seen)
 
     def _watch(self) -> None:
@@ -141,10 +144,14 @@ class Observer:
 
     def _has_session(self, boot: Boot | None) -> bool | None:
         """Tell whether the target has one of this boot; None: it does not say."""
+        if boot is None:  # pragma: no cover - what is watched was booted
+            return None
         try:
-            return boot.has_session() if boot else None
+            sessions = boot.sessions()
         except ZfsIscsiError:
             return None
+        self._logins |= {one.number for one in sessions} - boot.arming.numbers
+        return bool(sessions)
 
     def _holds_session(self, boot: Boot | None, deadline: Deadline) -> bool | None:
         """Tell whether the host still is at its end of the session; None: that is not known.

@@ -166,7 +166,6 @@ class PaperBoot(BaseWorker):
             self._steps.note_boot(self._boot)
         if self._is_awaited():
             raise error
-        self._warning = str(error)
         log.warning("%s", error)
         with self._wake:
             self._stranger = True

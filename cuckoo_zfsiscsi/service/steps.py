@@ -180,6 +180,7 @@ class Steps:
             self._clock,
             floor=floor(self.config.post_time, self.parts.script_times()),
             sees_dhcp=self.parts.sees_dhcp,
+            reboots=self.config.boot_reboots,
         )
         boot = Boot(self.config, self.parts, report, arming)
         self.boot, self.report, self.disk = boot, report, disk

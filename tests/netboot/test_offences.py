@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.netboot import offences
-from cuckoo_zfsiscsi.netboot.offences import Offences, neighbour
+from cuckoo_zfsiscsi.netboot.offences import Offences, cards, neighbour
 from tests.clocks import VirtualClock
 from tests.netboot.conftest import IP1, MAC1, MAC2, MakeConfig
 
@@ -13,6 +13,7 @@ TABLE = """\
 IP address       HW type     Flags       HW address            Mask     Device
 10.99.0.11       0x1         0x2         52:54:00:99:00:01     *        boot0
 10.99.0.12       0x1         0x0         00:00:00:00:00:00     *        boot0
+10.99.20.12      0x1         0x2         52:54:00:99:00:02     *        vlan20
 """
 
 
@@ -21,6 +22,13 @@ def test_who_has_an_address(tmp_path: Path) -> None:
     asked = ["10.99.0.11", "10.99.0.12", "10.99.0.1"]
     assert [neighbour(address, tmp_path / "arp") for address in asked] == [MAC1, "", ""]
     assert neighbour("10.99.0.11", tmp_path / "none") == ""
+
+
+def test_who_was_heard_on_a_card(tmp_path: Path) -> None:
+    (tmp_path / "arp").write_text(TABLE)
+    assert cards("boot0", tmp_path / "arp") == {MAC1}
+    assert cards("vlan20", tmp_path / "arp") == {MAC2}
+    assert cards("boot", tmp_path / "arp") == cards("boot0", tmp_path / "none") == set()
 
 
 @pytest.fixture

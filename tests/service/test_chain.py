@@ -28,6 +28,7 @@ BOOT = Trace(
     HOST, now=25.0, asked=(5.0,), logins=(FIRMWARE, SYSTEM), floor=0.5, sees_dhcp=True, dhcp=4.0
 )
 """As it should be."""
+THIRD = Login(8, HOST, after_script=True)
 
 
 def test_a_boot_as_it_should_be() -> None:
@@ -44,6 +45,7 @@ def test_a_boot_as_it_should_be() -> None:
         {"boot_file": 3.0},
         {"boot_file": 5.0 + LAG},
         {"asked": (0.5,), "dhcp": 0.4},
+        {"reboots": 1, "asked": (5.0, 60.0), "logins": (FIRMWARE, SYSTEM, THIRD)},
     ],
 )
 def test_what_is_no_fault(change: dict[str, object]) -> None:
@@ -76,9 +78,10 @@ def test_what_is_no_fault(change: dict[str, object]) -> None:
         ),
         ({"asked": (), "logins": (replace(FIRMWARE, after_script=False),)}, "before its boot"),
         (
-            {"logins": (FIRMWARE, SYSTEM, Login(8, HOST, after_script=True))},
+            {"logins": (FIRMWARE, SYSTEM, THIRD)},
             "its disk had 3 sessions, and one boot has 2",
         ),
+        ({"reboots": 1, "asked": (5.0, 6.0, 7.0)}, "its boot script was asked for 3 times"),
     ],
 )
 def test_what_makes_it_void(change: dict[str, object], why: str) -> None:

@@ -17,6 +17,7 @@ from cuckoo_zfsiscsi.errors import (
     VoidBootError,
 )
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service.observer import LOOK_EVERY
 from cuckoo_zfsiscsi.service.report import State
 from cuckoo_zfsiscsi.service.steps import SILENCE
 from cuckoo_zfsiscsi.service.worker import ALIVE_EVERY, RETRY_FIRST, VOID_PAUSE, VOIDS
@@ -136,6 +137,17 @@ def test_stopped_in_the_pause(make: Make, world: World, clock: VirtualClock) -> 
     assert world.journal.count("on") == 1
 
 
+def test_an_image_that_reboots_before_it_is_ready(
+    make: Make, world: World, clock: VirtualClock
+) -> None:
+    """As often as the host's section says, and no more."""
+    world.before["on"] = world.ask
+    report = clock.result(make(boot_reboots=1).start(None, None).booted)
+    assert report.generation == 1
+    world.before["on"] = once(lambda: (world.ask(), world.ask()))
+    assert clock.result(make(boot_reboots=1).start(None, None).booted).generation == 3
+
+
 def test_asked_before_any_firmware_could(make: Make, world: World, clock: VirtualClock) -> None:
     """The machine of this test does."""
     host = make(post_time=1.0)
@@ -206,7 +218,6 @@ def test_someone_asks_all_the_time_while_it_is_off(
     world.others = "pc7"
     host = make()
     quiet(host, State.CLEAN)
-    run = host.start(None, None) if False else None
     polls = [True]
 
     def poll() -> None:
@@ -256,6 +267,17 @@ def test_someone_asks_in_its_run(make: Make, world: World, clock: VirtualClock) 
     assert host.report().seen == [
         "someone else asked for its boot script in its name, and got none (on in its network: pc7)"
     ]
+
+
+def test_someone_logs_in_in_its_run(make: Make, world: World, clock: VirtualClock) -> None:
+    """With a secret that the host's own malware has given away."""
+    host = make()
+    clock.result(host.start(None, None).booted)
+    world.firmware = replace(world.session, number=99) if world.session else None
+    clock.sleep(2 * LOOK_EVERY)
+    clock.result(host.stop())
+    (told,) = host.report().seen
+    assert "a login to its disk that no boot explains" in told
 
 
 def test_its_kernel_can_not_be_asked_in_its_run(
