@@ -5,9 +5,9 @@
 
 The kernel is set as deploy/install sets it. The service, dnsmasq and tgtd are real, the hosts are
 network cards (macvlan) of one namespace, each with its own MAC and IP address. Every card sends
-three DHCP requests as iPXE does, and asks three times for its boot script (mode start: once, as a
-second time makes a boot void); so do cards that no host has, and guests that run (they hold a connection to the portal). An answer's time is that from the
-request to its last byte. Needs root.
+three DHCP requests as iPXE does, and asks three times for its boot script (in the mode start once:
+a second time makes a boot void); so do cards that no host has, and guests that run (they hold a
+connection to the portal). An answer's time is that from the request to its last byte. Needs root.
 
 Modes:  first   reset_on = boot, nobody has booted yet: each clean disk is armed ahead
         reboot  reset_on = boot, all have booted and were cut off in the middle: each disk is reset
@@ -134,7 +134,7 @@ class Result:
     """Hosts, of those that do not run, that got an address."""
     offered_unknown: int
     scripts: int
-    """Requests for a script that were answered with one; SCRIPTS for each host that does not run."""
+    """Answers with a script: so many as SCRIPTS says for each host that does not run."""
     wrong: int
     """Scripts of another host, or two different ones for one boot."""
     scripts_unknown: int

@@ -252,10 +252,14 @@ class Boot:
         initiator = self.export.credentials.initiator
         return [session for session in found if session.initiator == initiator]
 
-    def is_held(self, deadline: Deadline) -> bool:
+    def is_held(self, deadline: Deadline, quiet: float = 0.0) -> bool:
         """Ask the host's kernel whether it is at its end of this generation's session.
 
         A target does not notice at once that a host is gone which did not say so.
+
+        Args:
+            deadline: for the answer.
+            quiet: seconds for which nothing may have come from it before it counts as gone.
 
         Raises:
             OSError, DeadlineExceededError, CancelledError: as readiness.session.is_held().
@@ -265,7 +269,7 @@ class Boot:
             return False
         portal = IPv4Address(export.portal)
         return self._parts.is_held(
-            portal, export.port, self._config.ip, quiet=0.0, deadline=deadline
+            portal, export.port, self._config.ip, quiet=quiet, deadline=deadline
         )
 
     def look(self, deadline: Deadline) -> bool:

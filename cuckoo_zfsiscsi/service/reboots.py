@@ -1,7 +1,9 @@
 """A host that is up asks for its script once more: that is its own reboot, or someone else.
 
-Only the host ends the session that its boot is known by. So while that is answered by the host's
-kernel, whoever asks is someone else, and gets nothing. What can't be found out is someone else.
+Only the host ends the session that its boot is known by. So while anything comes over that, or its
+kernel answers on it, whoever asks is someone else, and gets nothing. What can't be found out is
+someone else. A host that does nothing at all, and whose answers someone keeps from us who has taken
+its card's address, can't be told from one that is rebooted.
 """
 
 from __future__ import annotations
@@ -18,8 +20,14 @@ from cuckoo_zfsiscsi.service.parts import Parts
 
 log = logging.getLogger(__name__)
 
-LOOK = 5.0
-"""Seconds in which it must be found out whether the session lives. An answer takes 0.1 s."""
+IsHeld = Callable[[Deadline, float], bool]
+"""As Boot.is_held()."""
+
+QUIET = 10.0
+"""Seconds of silence after which the session counts as over: a machine that starts anew is silent
+for longer, and a system that runs, for less. What was ended properly is over at once."""
+LOOK = 2 * QUIET
+"""Seconds in which it must be found out."""
 
 
 class Reboots:
@@ -29,12 +37,10 @@ class Reboots:
         config: of the host.
         parts: of it.
         script: of the disk that it runs from.
-        is_held: asks the host's kernel for its session; it may raise OSError or a ZfsIscsiError.
+        is_held: Boot.is_held().
     """
 
-    def __init__(
-        self, config: HostConfig, parts: Parts, script: str, is_held: Callable[[Deadline], bool]
-    ) -> None:
+    def __init__(self, config: HostConfig, parts: Parts, script: str, is_held: IsHeld) -> None:
         self._config, self._parts = config, parts
         self._script, self._is_held = script, is_held
         self._lock = threading.Lock()
@@ -87,7 +93,7 @@ class Reboots:
     def _lives(self) -> str:
         """Return what shows that the host still is at its end of its session; "" if it is not."""
         try:
-            is_held = self._is_held(Deadline(LOOK, clock=self._parts.clock))
+            is_held = self._is_held(Deadline(LOOK, clock=self._parts.clock), QUIET)
         except (OSError, ZfsIscsiError) as error:
             return f"as far as is known ({error})"
         return "its session goes on" if is_held else ""

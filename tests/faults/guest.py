@@ -8,7 +8,7 @@ which sees an empty /etc of its own. After `GET /pinning` it hangs up on whoever
 address, as CAPE's agent does.
 
     guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login] [--after SECONDS]
-             [--no-dhcp] [--post SECONDS --sign FILE]
+             [--no-dhcp] [--busy] [--post SECONDS --sign FILE]
 """
 
 from __future__ import annotations
@@ -103,6 +103,13 @@ def log_in(script: str) -> Disk:
         one(r"^set username (\S+)"),
         one(r"^set password (\S+)"),
     )
+
+
+def be_busy(disk: Disk) -> None:
+    """Read again and again, as any system does."""
+    while True:
+        disk.read()
+        time.sleep(0.5)
 
 
 def power_on_self_test(seconds: float, sign: Path) -> None:
@@ -218,6 +225,7 @@ def main() -> None:
     parser.add_argument("--pidfile", type=Path, required=True)
     parser.add_argument("--script", required=True)
     parser.add_argument("--no-dhcp", action="store_true")
+    parser.add_argument("--busy", action="store_true", help="read the disk all the time")
     parser.add_argument("--post", type=float, default=0.0, help="seconds without a network")
     parser.add_argument("--sign", type=Path, help="file that is made when they begin")
     parser.add_argument("--only", choices=["rpc", "agent", "none"])
@@ -246,6 +254,8 @@ def main() -> None:
             if "chain" in script:  # it is good for one boot
                 script = ""
             time.sleep(0.1)
+    if options.busy and Agent.disk:
+        threading.Thread(target=be_busy, args=[Agent.disk], daemon=True).start()
     if options.only in (None, "rpc"):
         threading.Thread(target=answer_rpc, daemon=True).start()
     if options.only in (None, "agent"):
