@@ -1,13 +1,13 @@
-"""A power failure ends: all hosts boot at once, and each asks three times for everything.
+"""A power failure ends: all hosts boot at once, and each asks three times.
 
     .venv/bin/python -m bench.storm [--mode first,reboot,start] [--hosts 200] [--unknown 20]
                                   [--running 10] [--json]
 
 The kernel is set as deploy/install sets it. The service, dnsmasq and tgtd are real, the hosts are
 network cards (macvlan) of one namespace, each with its own MAC and IP address. Every card sends
-three DHCP requests as iPXE does, and asks three times for its boot script; so do cards that no host
-has, and guests that run (they hold a connection to the portal). An answer's time is that from the
-request to its last byte. Needs root.
+three DHCP requests as iPXE does, and asks three times for its boot script (in the mode start once:
+a second time makes a boot void); so do cards that no host has, and guests that run (they hold a
+connection to the portal). An answer's time is that from the request to its last byte. Needs root.
 
 Modes:  first   reset_on = boot, nobody has booted yet: each clean disk is armed ahead
         reboot  reset_on = boot, all have booted and were cut off in the middle: each disk is reset
@@ -53,7 +53,9 @@ TCP_REPAIR = 19
 FLAGS = 14 + 20 + 8 + 10
 """Where a frame has the flags of DHCP (RFC 2131)."""
 TIMES = 3
-"""That each card asks for everything."""
+"""That each card asks for an address."""
+SCRIPTS: dict[Mode, int] = {"first": TIMES, "reboot": TIMES, "start": 1}
+"""How often each asks for its script."""
 REPEAT = 1.0
 """Seconds after which iPXE asks DHCP again."""
 IMAGE_SIZE = 1 << 20
@@ -80,6 +82,7 @@ prewarm = yes
 power = command://{at}/relay?args={at}/pc{number}.on
 power_interval = 0
 boot_timeout = 600
+post_time = 0
 """,
 }
 RELAY = """\
@@ -131,7 +134,7 @@ class Result:
     """Hosts, of those that do not run, that got an address."""
     offered_unknown: int
     scripts: int
-    """Requests for a script that were answered with one; TIMES for each host that does not run."""
+    """Answers with a script: so many as SCRIPTS says for each host that does not run."""
     wrong: int
     """Scripts of another host, or two different ones for one boot."""
     scripts_unknown: int
@@ -151,8 +154,9 @@ class Result:
         """What is not as it must be."""
         boot = self.hosts - self.running
         wanted = {
-            "offered": boot, "offered_unknown": 0, "scripts": boot * TIMES, "wrong": 0,
-            "scripts_unknown": 0, "resets": boot if self.mode == "reboot" else 0,
+            "offered": boot, "offered_unknown": 0, "wrong": 0,
+            "scripts": boot * SCRIPTS[self.mode], "scripts_unknown": 0,
+            "resets": boot if self.mode == "reboot" else 0,
         }  # fmt: skip
         found = [
             f"{name} is {getattr(self, name)}, not {value}"
@@ -337,10 +341,10 @@ async def ask(number: int) -> tuple[float, str]:
     return seconds, body.decode() if b" 200 " in head.partition(b"\r\n")[0] else ""
 
 
-async def ask_again(number: int) -> list[Answer]:
-    """Ask TIMES as iPXE does: as told, after a second, until there is a script or a refusal."""
+async def ask_again(number: int, times: int) -> list[Answer]:
+    """Ask so often as iPXE does: as told, after a second, until there is a script or a refusal."""
     found = []
-    for _ in range(TIMES):
+    for _ in range(times):
         while True:
             seconds, script = await ask(number)
             found.append(Answer(number, seconds, script, time.monotonic()))
@@ -405,7 +409,7 @@ async def cards(hosts: int, unknown: int, running: int, mode: Mode) -> dict[str,
     everyone = range(1, hosts + unknown + 1)
     held = await boot_before(hosts, running, mode)
     begin = time.monotonic()
-    asked = [asyncio.create_task(ask_again(number)) for number in everyone]
+    asked = [asyncio.create_task(ask_again(number, SCRIPTS[mode])) for number in everyone]
     got: set[bytes] = set()
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
         wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)  # it sees all, not offers alone

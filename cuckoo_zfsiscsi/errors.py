@@ -118,6 +118,12 @@ class NotReadyError(ZfsIscsiError):
     status = 504
 
 
+class VoidBootError(ZfsIscsiError):
+    """A boot may not have been its host's alone: its disk is not trusted, however it looks."""
+
+    status = 503
+
+
 class BootRefusedError(ZfsIscsiError):
     """Whoever asked for a boot script gets none: that is no new boot of the host."""
 

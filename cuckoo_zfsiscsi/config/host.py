@@ -201,6 +201,20 @@ class HostConfig(Section):
     boot_timeout: f.Seconds = Field(
         180.0, description="Seconds from power-on until ready.", examples=["180"]
     )
+    post_time: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = Field(
+        0.5,
+        description="Seconds that the host's firmware needs at least from power-on until it asks "
+        "for its boot script: who asks in its name before is someone else. From its own boots "
+        "the service learns more. 0: nothing is known, and nothing learnt.",
+        examples=["0.5"],
+    )
+    boot_reboots: Annotated[int, Field(ge=0, le=9)] = Field(
+        0,
+        description="How often the image's system reboots by itself before it is ready. Better "
+        "let it do that in the draft: a reboot can't be told from another machine that asks in "
+        "the host's name, so more than 0 is for hosts with a network of their own alone.",
+        examples=["1"],
+    )
     power_timeout: f.Seconds = Field(
         60.0, description="Seconds for one power switch, its proof included.", examples=["60"]
     )

@@ -15,7 +15,9 @@ from cuckoo_zfsiscsi.disk.target import Credentials, Export, Target
 from cuckoo_zfsiscsi.errors import DiskError
 
 SECRET_LENGTH = 16  # the most that Windows takes; RFC 7143 wants 12 at least
+NAME_LENGTH = 12  # of an initiator's random part: 36^12 is more than anyone tries
 _ALPHABET = string.ascii_letters + string.digits
+_SMALL = string.ascii_lowercase + string.digits  # of names (RFC 3722)
 
 OnStep = Callable[[str], None]
 """Called with the name of each step as it begins: fence, swap or rollback, prove."""
@@ -121,13 +123,22 @@ def grant(target: Target, draft: Disk, *, mutual: bool = False, deadline: Deadli
 
 
 def new_credentials(target: Target, disk: Disk, *, mutual: bool = False) -> Credentials:
-    """Return names and secrets that no other generation has: guests can read theirs."""
+    """Return names and secrets that no other generation has: guests can read theirs.
+
+    The initiator's name can't be guessed: a login that was begun under it would keep a fence
+    waiting, whoever began it.
+    """
     user = f"{disk.host}.g{disk.generation}"
-    who = Credentials(target.initiator(disk), user, _new_secret())
+    initiator = f"{target.initiator(disk)}.{_random(_SMALL, NAME_LENGTH)}"
+    who = Credentials(initiator, user, _new_secret())
     if mutual:
         return replace(who, reverse_user=f"{user}.target", reverse_secret=_new_secret())
     return who
 
 
 def _new_secret() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(SECRET_LENGTH))
+    return _random(_ALPHABET, SECRET_LENGTH)
+
+
+def _random(alphabet: str, length: int) -> str:
+    return "".join(secrets.choice(alphabet) for _ in range(length))

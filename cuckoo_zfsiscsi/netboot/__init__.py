@@ -13,7 +13,8 @@ from cuckoo_zfsiscsi.errors import NetbootError
 OnEvent = Callable[[str, str, float], None]
 """Called from any thread with (label of the host, kind, monotonic seconds).
 
-Kinds: dhcp (an address was given), tftp (a boot file was sent), script (the boot script was)."""
+Kinds: dhcp (an address was given), tftp (a boot file was sent), script (the boot script was),
+unarmed (the boot script was asked for, and the host has none)."""
 
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent),

@@ -12,13 +12,14 @@ from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.config.network import parse_mac
 from cuckoo_zfsiscsi.config.wrong import WrongValueError
-from cuckoo_zfsiscsi.errors import UnknownHostError
+from cuckoo_zfsiscsi.errors import BootRefusedError, UnknownHostError
 from cuckoo_zfsiscsi.netboot import OnEvent
 from cuckoo_zfsiscsi.netboot.offences import Offences, neighbour
 
-Ask = Callable[[], "Future[str]"]
-"""Called when a host asks for its boot script; what it returns is done when there is one, or fails
-with a ZfsIscsiError. It does not wait. Who cancels it has not got the script."""
+Ask = Callable[[], "str | Future[str]"]
+"""Called at each request of a host for its boot script. It does not wait: it returns the script, or
+what is done when there is one, or fails with a ZfsIscsiError; whoever cancels that has not got the
+script. It raises BootRefusedError if there will be none."""
 
 
 @dataclass(slots=True)
@@ -26,9 +27,10 @@ class _Entry:
     label: str
     ip: str
     listener: str
-    script: str | None = None
+    script: str | Ask | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     ask: Ask | None = None
+    """Goes before `script`, whether there is one or not."""
 
     def may_ask(self, source: str, asked: str) -> bool:
         """Whether the host has this IP address, and its network that one of the server's."""
@@ -42,7 +44,8 @@ class Boots:
 
     Args:
         hosts: all that exist.
-        on_event: told (label, "script", monotonic seconds) each time that it gets the armed script.
+        on_event: told (label, "script", monotonic seconds) each time that a host gets its script,
+            and (label, "unarmed", ...) when one asks that is not armed.
         neighbour: tells the MAC address of an IP address, "" if it is not known.
         listeners: the server's address in each host's network, by label. A host that asks at
             another gets nothing; without one it may ask at any.
@@ -69,12 +72,12 @@ class Boots:
         self._by_mac = {host.mac: self._by_label[host.label] for host in hosts}
         self._on_event = on_event
 
-    def arm(self, label: str, script: str, files: Mapping[str, Path] | None = None) -> None:
+    def arm(self, label: str, script: str | Ask, files: Mapping[str, Path] | None = None) -> None:
         """Serve this script to the host from now on, whenever it asks.
 
         Args:
             label: of the host.
-            script: for it.
+            script: for it; or who decides at each request, and makes it.
             files: by name; that this host alone may load as long as it is armed with this script.
 
         Raises:
@@ -99,7 +102,7 @@ class Boots:
         with self._lock:
             self._find(label).ask = ask
 
-    def _set(self, label: str, script: str | None, files: Mapping[str, Path]) -> None:
+    def _set(self, label: str, script: str | Ask | None, files: Mapping[str, Path]) -> None:
         with self._lock:
             entry = self._find(label)
             entry.script, entry.files = script, files
@@ -139,13 +142,16 @@ class Boots:
         with self._lock:
             entry = self._by_mac.get(mac)
             is_own = entry is not None and entry.ip == address
-            ask, script = (entry.ask, entry.script) if entry and is_own else (None, None)
-        return ask() if ask else script
+            script = entry.ask or entry.script if entry and is_own else None
+        try:
+            return script() if callable(script) else script
+        except BootRefusedError:
+            return None
 
     def lookup(self, mac: str, source: str, asked: str = "") -> str | Future[str] | None:
         """Return the script for who asks; None, with the reason in the log, if it gets none.
 
-        Of a host whose scripts are made when it asks: what is done when there is one.
+        What has to be found out, or made, first: what is done when there is one.
 
         Args:
             mac: as it says itself, in any usual notation.
@@ -157,16 +163,31 @@ class Boots:
         with self._lock:
             entry = self._by_mac.get(normalize(mac))
             is_own = entry and entry.may_ask(source, asked) and card in ("", normalize(mac))
-            script = entry.script if entry and is_own else None
-            ask = entry.ask if entry and is_own else None
-        if entry and script:
-            self._on_event(entry.label, "script", at)
-        if ask:
-            return ask()
-        if script is None:
+            script = entry.ask or entry.script if entry and is_own else None
+        if entry is None or script is None:
             why = _why(entry, mac, source, card, asked)
-            self.offences.tell(card or source, f"gets no boot script for {mac[:40]!r}: {why}")
-        return script
+            if entry and is_own:
+                self._on_event(entry.label, "unarmed", at)
+        else:
+            try:
+                found = script() if callable(script) else script
+            except BootRefusedError as error:
+                why = error.what
+            else:
+                self._tell_when_given(entry.label, at, found)
+                return found
+        self.offences.tell(card or source, f"gets no boot script for {mac[:40]!r}: {why}")
+        return None
+
+    def _tell_when_given(self, label: str, at: float, script: str | Future[str]) -> None:
+        def tell(given: Future[str]) -> None:
+            if not given.cancelled() and given.exception() is None:
+                self._on_event(label, "script", at)
+
+        if isinstance(script, str):
+            self._on_event(label, "script", at)
+        else:
+            script.add_done_callback(tell)
 
 
 def normalize(mac: str) -> str:

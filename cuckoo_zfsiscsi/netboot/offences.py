@@ -68,6 +68,16 @@ class Neighbours:
         return neighbour(address, interface=self._interfaces.get(address, ""))
 
 
+def cards(interface: str, table: Path = ARP) -> set[str]:
+    """Return the MAC addresses that were heard on a card of the server lately."""
+    try:
+        lines = table.read_text("ascii", "replace").splitlines()[1:]
+    except OSError:
+        return set()
+    found = (line.split() for line in lines)
+    return {words[3] for words in found if len(words) == 6 and words[5] == interface} - {NOBODY}
+
+
 class Offences:
     """Writes them down. Safe from any thread.
 

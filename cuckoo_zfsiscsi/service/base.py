@@ -52,6 +52,11 @@ class BaseWorker(Wishes, ABC):
         """Begin. Nothing is known of the host."""
         self._worker.start()
 
+    @property
+    def may_be_on(self) -> bool:
+        """Whether its power is not proved off."""
+        return not self._is_off()
+
     # Called with the lock held.
 
     @abstractmethod

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
+from ipaddress import IPv4Address
 from typing import cast
 
 from cuckoo_zfsiscsi.at_once import at_once
@@ -13,17 +15,24 @@ from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.reset import arm
 from cuckoo_zfsiscsi.disk.store import Disk
-from cuckoo_zfsiscsi.disk.target import Export
+from cuckoo_zfsiscsi.disk.target import Export, Session
 from cuckoo_zfsiscsi.errors import (
+    BootRefusedError,
+    CancelledError,
     DeadlineExceededError,
     NotReadyError,
     PowerError,
+    TargetError,
+    VoidBootError,
     ZfsIscsiError,
 )
 from cuckoo_zfsiscsi.netboot.script import render
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.service.arming import Arming
+from cuckoo_zfsiscsi.service.chain import Verdict
 from cuckoo_zfsiscsi.service.life import prove_silent
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
+from cuckoo_zfsiscsi.service.reboots import Reboots
 from cuckoo_zfsiscsi.service.report import BootReport
 from cuckoo_zfsiscsi.service.stall import ELSEWHERE, foreign_system, hint, missing_stage
 
@@ -39,14 +48,27 @@ PROBE_TIMEOUT = 2.0
 """Seconds that a guest may take to answer one probe; while it boots it is asked again."""
 ALIVE_TIMEOUT = 10.0
 """Seconds that one may take which stands by: a busy guest answers late, and is not dead."""
+HELD_TIMEOUT = 2.0
+"""Seconds in which a system's kernel must answer on its session; else it is asked again."""
+VOID_FIX = "hosts that can't trust each other need networks of their own: docs/netboot.rst"
 TELL_TIMEOUT = 30.0
 """Seconds in which a guest must have set its default route; PowerShell begins slowly."""
 
 
 class Boot:
-    """Follows one boot, stage by stage."""
+    """Follows one boot, stage by stage.
 
-    def __init__(self, config: HostConfig, parts: Parts, report: BootReport) -> None:
+    Args:
+        config: of the host.
+        parts: of it.
+        report: filled in.
+        arming: collects what shows that the boot is the host's alone; by default without what
+            only who has switched it on can know.
+    """
+
+    def __init__(
+        self, config: HostConfig, parts: Parts, report: BootReport, arming: Arming | None = None
+    ) -> None:
         self._config = config
         self._parts = parts
         self._clock = parts.clock
@@ -55,6 +77,13 @@ class Boot:
         self._power_seen = float("-inf")
         self.export: Export | None = None
         self._is_told = False
+        self.arming = arming or Arming(str(config.ip), self._clock)
+        self._script = ""
+        self.reboots: Reboots | None = None
+        self._unproven = ""
+        """What was missing at the last look though all probes had answered."""
+        self._void: VoidBootError | None = None
+        self._cancel: Cancel | None = None
 
     def run(self, disk: Disk, *, deadline: Deadline) -> None:
         """Arm the disk, switch on and return when the host is ready.
@@ -63,15 +92,52 @@ class Boot:
             UnprovenDiskError, TargetError, PowerError: a step failed.
             NotOffError: the host is on already.
             NotReadyError: a stage did not come by the deadline.
+            VoidBootError: it may not be its host's alone.
             CancelledError: given up.
         """
-        parts, label = self._parts, self._config.label
-        parts.boots.arm(label, render(self._arm_in_silence(disk, deadline)))
-        self.begin(self._clock.monotonic())
-        parts.power.on(deadline=deadline.within(self._config.power_timeout))
-        self._power_seen = self._clock.monotonic()
-        self.note("power")
-        self._await_ready(deadline)
+        parts, config = self._parts, self._config
+        self._script = render(self._arm_in_silence(disk, deadline))
+        self.reboots = Reboots(config, parts, self._script, self.is_held)
+        self._cancel = deadline.cancel
+        try:
+            parts.boots.arm(config.label, self.ask)
+            self.begin(self._clock.monotonic())
+            parts.power.on(deadline=deadline.within(config.power_timeout))
+            self._power_seen = self._clock.monotonic()
+            self.note("power")
+            self._await_ready(deadline)
+        except CancelledError:
+            if self._void:
+                raise self._void from None
+            raise
+
+    def ask(self) -> str | Future[str]:
+        """Answer a request for the boot script, from any thread: it is given once.
+
+        Raises:
+            BootRefusedError: nobody gets it any more.
+        """
+        verdict, why = self.arming.ask()
+        if verdict is Verdict.WHOLE and self.reboots:
+            return self.reboots.ask()
+        if verdict is Verdict.VOID:
+            spoilt = self._spoilt(why)
+            if self._cancel is not None:  # an unset one is false
+                self._cancel.set(spoilt.what)
+            raise BootRefusedError(why)
+        return self._script
+
+    def _spoilt(self, why: str) -> VoidBootError:
+        """Return what to say of a boot that is void, the first time with who may have done it."""
+        if self._void is None:
+            label, others = self._config.label, self._parts.others()
+            self._void = VoidBootError(
+                f"the boot of {label} is void, someone else may have used its name: {why}"
+                + (f"; on in its network were {others}" if others else ""),
+                fix=VOID_FIX,
+            )
+            self.report.stalled = f"void: {why}"
+        return self._void
 
     def _arm_in_silence(self, disk: Disk, deadline: Deadline) -> Export:
         """Arm the disk, and look meanwhile whether the host still is off.
@@ -122,12 +188,14 @@ class Boot:
 
     def begin(self, at: float) -> None:
         """Count the stages from this moment (monotonic seconds)."""
+        self.arming.begin(at)
         self._power_on = at
         self.report.started = time.time() - (self._clock.monotonic() - at)
 
     def note(self, stage: str, at: float | None = None) -> None:
         """Record when a stage was reached (monotonic seconds; now when None), once per boot."""
         at = self._clock.monotonic() if at is None else at
+        self.arming.note(stage, at)
         if stage in ("dhcp", "tftp") and "script" in self.report.stages:
             return  # the guest's own affair
         if stage == "dhcp" and "tftp" in self.report.stages:
@@ -147,6 +215,8 @@ class Boot:
         Raises:
             CancelledError: given up.
         """
+        if self.was_rebooted:
+            return "its boot script was asked for when its session was gone"
         looks: list[Callable[[], str]] = [self._logged_out]
         looks += [partial(self._silent, *probe, cancel) for probe in self._parts.probes.items()]
         if self._clock.monotonic() > self._power_seen + power_age:
@@ -171,23 +241,69 @@ class Boot:
         self._power_seen = self._clock.monotonic()
         return "" if state is PowerState.ON else "its power device says that it is off"
 
+    @property
+    def was_rebooted(self) -> bool:
+        """Whether its script was asked for once more while nobody had it, without its session."""
+        return self.reboots is not None and self.reboots.rebooted
+
+    def begins_run(self) -> None:
+        """From here on its reboots are a run's."""
+        if self.reboots:
+            self.reboots.in_run = True
+
     def has_session(self) -> bool:
         """Return whether this generation's session is up.
 
         The disk was fenced before it was armed with credentials of its own, so a session that
         uses them began after this power-on.
         """
+        return bool(self.sessions())
+
+    def sessions(self) -> list[Session]:
+        """Return this generation's sessions that are up now.
+
+        Raises:
+            TargetError: the target does not answer.
+        """
         if self.export is None:
-            return False
+            return []
+        found = self._parts.target.sessions(self._config.label)
+        self.arming.see(found)
         initiator = self.export.credentials.initiator
-        sessions = self._parts.target.sessions(self._config.label)
-        return any(session.initiator == initiator for session in sessions)
+        return [session for session in found if session.initiator == initiator]
+
+    def is_held(self, deadline: Deadline, quiet: float = 0.0) -> bool:
+        """Ask the host's kernel whether it is at its end of this generation's session.
+
+        A target does not notice at once that a host is gone which did not say so.
+
+        Args:
+            deadline: for the answer.
+            quiet: seconds for which nothing may have come from it before it counts as gone.
+
+        Raises:
+            OSError, DeadlineExceededError, CancelledError: as readiness.session.is_held().
+        """
+        export = self.export
+        if export is None:
+            return False
+        portal = IPv4Address(export.portal)
+        return self._parts.is_held(
+            portal, export.port, self._config.ip, quiet=quiet, deadline=deadline
+        )
 
     def look(self, deadline: Deadline) -> bool:
-        """Take one look; True when the host is ready."""
+        """Take one look; True when the host is ready.
+
+        Raises:
+            TargetError: the target, or the kernel, can't be asked.
+            VoidBootError: the boot may not be its host's alone.
+        """
         stages = self.report.stages
+        has_session = self.has_session()
+        self._check(*self.arming.judge())
         if "login" not in stages:
-            if not self.has_session():
+            if not has_session:
                 return False
             self.note("login")
         for stage, probe in self._parts.probes.items():
@@ -198,8 +314,29 @@ class Boot:
             self.note(stage)
         self._tell_default_route(deadline)
         # The firmware's session ended on the way, so the system's own must be looked at again.
-        self.report.ready = self.has_session()
+        if self.has_session() and self._system_holds(deadline):
+            verdict, self._unproven = self.arming.conclude()
+            self._check(verdict, self._unproven)
+            self.report.ready = verdict is Verdict.WHOLE
+        else:
+            self._unproven = "no system holds a session of its disk: has it booted from another?"
         return self.report.ready
+
+    def _check(self, verdict: Verdict, why: str) -> None:
+        if verdict is Verdict.VOID:
+            raise self._spoilt(why)
+
+    def _system_holds(self, deadline: Deadline) -> bool:
+        """Whether a system is at the session's other end: a firmware's, left behind, lasts too."""
+        try:
+            return self.is_held(deadline.within(HELD_TIMEOUT))
+        except DeadlineExceededError:
+            return False
+        except OSError as error:
+            raise TargetError(
+                f"the kernel can't be asked for the session of {self._config.label}: {error}",
+                fix="apt install iproute2; the service must run as root",
+            ) from None
 
     def _tell_default_route(self, deadline: Deadline) -> None:
         """Tell it once; a system that does not take it is ready all the same.
@@ -224,6 +361,8 @@ class Boot:
         host = self._config.label
         missing = missing_stage(self.report.stages, self._parts.probes)
         what = f"{host} did not become ready in {self._config.boot_timeout:g} s: no {missing}"
+        if self._unproven:
+            what = f"{what.partition(': no')[0]}: it answers, but {self._unproven}"
         fix = hint(missing, self._config)
         if look and (sign := foreign_system(missing, self._signs())):
             what += f", though {sign}: it booted from something else than its disk"

@@ -14,7 +14,7 @@ from cuckoo_zfsiscsi.config import Config, HostConfig, Network
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.drivers import make_store, make_target
 from cuckoo_zfsiscsi.errors import DiskError, UnknownHostError, ZfsIscsiError
-from cuckoo_zfsiscsi.netboot import flows
+from cuckoo_zfsiscsi.netboot import flows, offences
 from cuckoo_zfsiscsi.netboot.boots import Boots
 from cuckoo_zfsiscsi.netboot.drivers import make_netboot, tftp_folder
 from cuckoo_zfsiscsi.netboot.medium import place
@@ -45,6 +45,8 @@ OPEN_TIMEOUT = 30.0
 """Seconds in which target and DHCP must be up."""
 HISTORY = "runs.sqlite"
 """In the store's folder; with store = zfs too, where it is all that is there."""
+MOST_STRANGERS = 3
+"""Unknown cards that a host's reason names at most."""
 BACKGROUND_THREADS = 2
 """Spares are made by so few at once: more would only make the disks seek."""
 
@@ -206,6 +208,9 @@ class Fleet:
             probes={name: self._make_probe(name, config) for name in config.ready},
             witness=witness,
             default_route=self._make_default_route(config),
+            sees_dhcp=self.config.netboot.dhcp != "external",
+            script_times=partial(self.recent.script_times, config.label),
+            others=partial(self._others, config),
             delete_flows=partial(flows.delete, config, self.config.default_route(config).gateway),
             runs=self.history,
             events=self._events,
@@ -221,6 +226,14 @@ class Fleet:
         """Tell whether a host is off for sure. Anyone may switch on one that is reset at boot."""
         host = self._hosts.get(label)
         return isinstance(host, Host) and host.report().state in OFF
+
+    def _others(self, config: HostConfig) -> str:
+        """Tell who may be on in a host's network beside it: by power, or by having been heard."""
+        network, hosts = self.config.network_of(config), self.config.hosts
+        beside = [host for host in hosts if host.network == config.network and host != config]
+        found = [host.label for host in beside if self._hosts[host.label].may_be_on]
+        strangers = offences.cards(network.interface) - {host.mac for host in hosts}
+        return ", ".join([*found, *sorted(strangers)[:MOST_STRANGERS]])
 
     @staticmethod
     def _make_probe(name: str, config: HostConfig) -> Probe:
@@ -244,6 +257,6 @@ class Fleet:
         self._pool.submit(logged)
 
     def _note(self, label: str, stage: str, at: float) -> None:
-        if label in self._witnesses:
+        if label in self._witnesses and stage != "unarmed":  # that may be anyone
             self._witnesses[label].note(stage, at)
         self._hosts[label].note(stage, at)

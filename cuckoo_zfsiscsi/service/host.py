@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from cuckoo_zfsiscsi.service.plan import OFF
 from cuckoo_zfsiscsi.service.report import HostReport, Run, State
 from cuckoo_zfsiscsi.service.wishes import Stopped
 from cuckoo_zfsiscsi.service.worker import Worker
+
+log = logging.getLogger(__name__)
 
 
 class Host(Worker):
@@ -141,11 +144,25 @@ class Host(Worker):
 
     def note(self, stage: str, at: float) -> None:
         """Record that a server saw the host reach a stage of its boot (monotonic seconds)."""
+        if stage == "unarmed":
+            self._hear(at)
+            return
         if self._steps.boot:
             self._steps.boot.note(stage, at)
         observer = self._observer  # read once: a run may end at any moment
         if observer and stage == "script":
             observer.note_boot(at)
+
+    def _hear(self, at: float) -> None:
+        """Take a request for the script of a host that has none; whose is off, asks for none."""
+        is_news = self._steps.hear(at)
+        if self.may_be_on or not is_news:
+            return
+        label, others = self.config.label, self._steps.parts.others() or "nobody that is known"
+        log.warning(
+            "someone asks for the boot script of %s, which is off; on in its network: %s",
+            label, others,
+        )  # fmt: skip
 
     def report(self) -> HostReport:
         """Return what is known now."""

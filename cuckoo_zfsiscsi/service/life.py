@@ -11,7 +11,6 @@ from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, NotOffError, ZfsIscsiError
 from cuckoo_zfsiscsi.power.witness import Life, Witness
-from cuckoo_zfsiscsi.readiness.session import is_held
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
 
 JUDGE_TIMEOUT = 20.0
@@ -44,7 +43,7 @@ def sign_of_life(
 
     def held() -> str:
         try:
-            has = is_held(*portal, config.ip, quiet=quiet, deadline=deadline)
+            has = parts.is_held(*portal, config.ip, quiet=quiet, deadline=deadline)
         except CancelledError:
             raise
         except (OSError, ZfsIscsiError) as error:

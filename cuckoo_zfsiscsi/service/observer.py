@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from ipaddress import IPv4Address
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, ZfsIscsiError
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.readiness import Answer
-from cuckoo_zfsiscsi.readiness.session import is_held
 from cuckoo_zfsiscsi.service.boot import ECHO, Boot
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.seen import Seen, explain
@@ -56,6 +54,8 @@ class Observer:
         self._began = self._booted = self._clock.monotonic()
         self._asked_for: set[str] = set()
         """What was missing when the power device was asked: it is asked once for each."""
+        self._logins: set[int] = set()
+        """The target's numbers of sessions that have begun since."""
         self._over = Cancel(self._clock)
         self._looks_again = False
         self._done = self._clock.condition()
@@ -92,6 +92,11 @@ class Observer:
         """Return what may explain an empty report. Waits for the last look, for a moment."""
         with self._done:
             self._done.wait_for(lambda: self._is_done, LAST_LOOK)
+        boot = self._boot()
+        if boot and boot.reboots:
+            self._seen.strangers = boot.reboots.strangers
+            self._seen.others = boot.reboots.others
+        self._seen.logins = len(self._logins)
         return explain(self._seen)
 
     def _watch(self) -> None:
@@ -139,25 +144,23 @@ class Observer:
 
     def _has_session(self, boot: Boot | None) -> bool | None:
         """Tell whether the target has one of this boot; None: it does not say."""
+        if boot is None:  # pragma: no cover - what is watched was booted
+            return None
         try:
-            return boot.has_session() if boot else None
+            sessions = boot.sessions()
         except ZfsIscsiError:
             return None
+        self._logins |= {one.number for one in sessions} - boot.arming.numbers
+        return bool(sessions)
 
     def _holds_session(self, boot: Boot | None, deadline: Deadline) -> bool | None:
         """Tell whether the host still is at its end of the session; None: that is not known.
 
-        A target does not notice at once that a host is gone which did not say so.
-
         Raises:
             CancelledError: the run is over.
         """
-        export = boot.export if boot else None
-        if export is None:  # pragma: no cover - what has a session was exported
-            return None
-        portal = IPv4Address(export.portal)
         try:
-            return is_held(portal, export.port, self._config.ip, quiet=0.0, deadline=deadline)
+            return boot.is_held(deadline) if boot else None
         except (OSError, DeadlineExceededError):
             return None
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import CancelledError, ZfsIscsiError
+from cuckoo_zfsiscsi.errors import CancelledError, VoidBootError, ZfsIscsiError
 from cuckoo_zfsiscsi.netboot.lines import LineLimit
 from cuckoo_zfsiscsi.service.base import BaseWorker
 from cuckoo_zfsiscsi.service.boot import ECHO, POLL, Boot
@@ -63,6 +63,8 @@ class PaperBoot(BaseWorker):
         self._script = ""
         self._signs = Signs(self._clock)
         self._pace = parts.pace
+        self._stranger = True
+        """A guest that was booted in another way than by the last answer may still run."""
         self._answered_at = self._look_at = 0.0
         self._loop = BootLoop()
         self._refused = LineLimit(REFUSED_LINES, self._clock)
@@ -93,6 +95,7 @@ class PaperBoot(BaseWorker):
         self._pace.call(self._look_at, self._nudge)
         warnings = self._steps.warning, self._count_boot()
         self._boot.report.warning = "; ".join(filter(None, warnings))
+        self._boot.arming.ask()
         self._boot.note("script", self._answered_at)
         if self._observer:
             self._observer.note_boot(self._answered_at)
@@ -180,7 +183,12 @@ class PaperBoot(BaseWorker):
         """Look once how far the boot is; slowly when it has taken too long."""
         boot = self._boot
         late = self._clock.monotonic() - self._answered_at - self.config.boot_timeout
-        if boot is None or not self._is_ready(boot):
+        try:
+            is_ready = boot is not None and self._is_ready(boot)
+        except VoidBootError as error:
+            self._take_back(error)
+            return
+        if boot is None or not is_ready:
             if boot and late >= 0 and not boot.report.stalled:
                 self._warning = str(boot.stalled())
                 log.warning("%s", self._warning)
@@ -199,9 +207,26 @@ class PaperBoot(BaseWorker):
         self._steps.note_boot(boot)
         self._in_background(self._tidy)
 
+    def _take_back(self, error: VoidBootError) -> None:
+        """Take its disk from a host whose boot was void: whoever has it, once all is silent.
+
+        Raises:
+            VoidBootError: a run waits for the host.
+        """
+        if self._boot:
+            self._steps.note_boot(self._boot)
+        if self._is_awaited():
+            raise error
+        log.warning("%s", error)
+        with self._wake:
+            self._stranger = True
+            self._set(State.DIRTY)
+
     def _is_ready(self, boot: Boot) -> bool:
         try:
             return boot.look(Deadline(LOGIN, self._cancel))
+        except VoidBootError:
+            raise
         except CancelledError:  # there is something more urgent
             return False
         except ZfsIscsiError as error:  # no reason to take the disk from a host that runs

@@ -53,8 +53,6 @@ class PaperWorker(PaperBoot):
         network = whole.network_of(config)
         self._script_url = script_url(whole, network)
         self._portal = network.portal_ip, whole.portal_port_of(config)
-        self._stranger = True
-        """A guest that an earlier life of the service booted may still run."""
         self._must_be_off = False
         """Someone has asked for a run or a stop, and power has not been proved off since its end:
         unless it is, the host is not healed."""

@@ -50,6 +50,8 @@ class Facts:
     """A host that stands by should be looked at again."""
     stale: bool = False
     """A host has stood by for so long that it should be booted anew."""
+    may_boot: bool = True
+    """The pause after a void boot is over."""
 
 
 def next_step(facts: Facts) -> Step | None:
@@ -69,7 +71,7 @@ def next_step(facts: Facts) -> Step | None:
     if facts.state is State.DIRTY or (facts.state is State.CLEAN and not facts.right_image):
         return Step.RESET
     if facts.state is State.CLEAN:
-        return Step.START_UP if wanted_up else None
+        return Step.START_UP if wanted_up and facts.may_boot else None
     if facts.state is State.READY:
         return _when_ready(facts)
     return None

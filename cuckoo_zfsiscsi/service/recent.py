@@ -27,6 +27,7 @@ class Recent:
     def __init__(self, labels: Iterable[str]) -> None:
         self._recoveries: dict[str, deque[float]] = {one: deque(maxlen=KEEP) for one in labels}
         self._boots: dict[str, deque[float]] = {one: deque(maxlen=KEEP) for one in labels}
+        self._scripts: dict[str, deque[float]] = {one: deque(maxlen=KEEP) for one in labels}
 
     def load(self, history: History) -> None:
         """Begin with what an earlier service left on record, as far as it can be read. Waits."""
@@ -44,12 +45,18 @@ class Recent:
             return
         if event.seconds is not None:
             self._boots[event.host].append(event.seconds)
+        if "script" in event.stages:
+            self._scripts[event.host].append(event.stages["script"])
         if "recovery" in event.stages:
             self._recoveries[event.host].append(event.stages["recovery"])
 
     def recoveries(self, label: str) -> list[float]:
         """Return recovery times in seconds, the oldest first."""
         return list(self._recoveries[label])
+
+    def script_times(self, label: str) -> list[float]:
+        """Return seconds from power-on until the boot script was asked for, the oldest first."""
+        return list(self._scripts[label])
 
     def boot_takes(self, label: str) -> float | None:
         """Return the median seconds from power-on until ready; None before the first boot."""

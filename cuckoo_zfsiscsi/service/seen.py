@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cuckoo_zfsiscsi.service.chain import MOST_SESSIONS
+
 SURE = 2
 """Looks in a row that must be in vain before a guest counts as silent: one may be busy."""
 
@@ -39,6 +41,12 @@ class Seen:
     """Why the last look had no answer."""
     refused: bool = False
     """It had none because nobody was there or listened, all the time: that is no busy guest."""
+    strangers: int = 0
+    """Requests for its boot script that were someone else's: its own session went on."""
+    others: str = ""
+    """Who else was on in its network then; "" if nobody is known."""
+    logins: int = 0
+    """Sessions of its disk that began in the run."""
     boots: int = 0
     """Boot scripts that the host got after the run had begun."""
     is_off: bool = False
@@ -74,6 +82,14 @@ def explain(seen: Seen) -> list[str]:
             f"its {seen.guest} did not answer at the end: "
             f"it last did {seen.answer.last:.0f} s after the start ({seen.why})"
         )
+    if seen.logins > MOST_SESSIONS * seen.boots:
+        found.append(
+            "there was a login to its disk that no boot explains: its system's own, after it had "
+            "lost its session, or that of someone else who has its secret"
+        )
+    if seen.strangers:
+        who = f" (on in its network: {seen.others})" if seen.others else ""
+        found.append(f"someone else asked for its boot script in its name, and got none{who}")
     if seen.boots:
         times = "once" if seen.boots == 1 else f"{seen.boots} times"
         found.append(f"it was rebooted {times}: it asked for its boot script again")

@@ -9,14 +9,22 @@ from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.reset import Reset, grant, reset
 from cuckoo_zfsiscsi.disk.store import Disk
-from cuckoo_zfsiscsi.errors import DiskError, ImageError, PowerError, ZfsIscsiError
+from cuckoo_zfsiscsi.errors import (
+    DiskError,
+    ImageError,
+    PowerError,
+    VoidBootError,
+    ZfsIscsiError,
+)
 from cuckoo_zfsiscsi.netboot.medium import Medium
 from cuckoo_zfsiscsi.netboot.script import render, render_menu
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.power.witness import Heard
 from cuckoo_zfsiscsi.progress import silent
-from cuckoo_zfsiscsi.service.boot import Boot
+from cuckoo_zfsiscsi.service.arming import Arming
+from cuckoo_zfsiscsi.service.boot import VOID_FIX, Boot
 from cuckoo_zfsiscsi.service.boots import to_event
+from cuckoo_zfsiscsi.service.chain import floor
 from cuckoo_zfsiscsi.service.events import Event
 from cuckoo_zfsiscsi.service.life import prove_silent, refuse
 from cuckoo_zfsiscsi.service.parts import Parts
@@ -33,6 +41,10 @@ on two busy cores."""
 AFTER_FENCE = 0.5
 """Seconds after the fence in which a kernel that lives answers the loss of its session, or logs in
 anew. The swap and the proof of the next disk go on meanwhile."""
+NEWS = 60.0
+"""Seconds after which it is worth another line of the log that nobody may ask, and someone does."""
+SILENCE = 3.0
+"""Seconds for which nobody may have asked in the name of a host before it is switched on."""
 PROOF_FRESH = 5.0
 """Seconds for which power, once proved off, needs no second proof."""
 
@@ -51,7 +63,7 @@ class Steps:
         self._flows_warning = self._power_warning = ""
         self._medium: Medium | None = None
         self._down_s = 0.0
-        self._off_at = float("-inf")
+        self._off_at = self._heard_at = float("-inf")
 
     def cut(self, seconds: float) -> None:
         """Switch off and prove it. Never cancelled: who wants it undone must want it off first.
@@ -151,10 +163,35 @@ class Steps:
         Raises:
             PowerError, DeadlineExceededError, CancelledError: it can't be told.
         """
-        if self._clock.monotonic() - self._off_at < PROOF_FRESH:
+        is_fresh = self._clock.monotonic() - self._off_at < PROOF_FRESH
+        if is_fresh and self._heard_at < self._off_at:
             return True
         deadline = Deadline(self.config.power_timeout, cancel)
         return self.parts.power.status(deadline=deadline) is PowerState.OFF
+
+    def hear(self, at: float) -> bool:
+        """Take that the boot script was asked for while the host had none (monotonic seconds).
+
+        Returns:
+            Whether it had not been for a while.
+        """
+        before, self._heard_at = self._heard_at, at
+        return at > before + NEWS
+
+    def check_silence(self) -> None:
+        """See that nobody asks for a boot script in the name of a host that is off.
+
+        Raises:
+            VoidBootError: someone does: it would get that of the boot that begins.
+        """
+        ago = self._clock.monotonic() - self._heard_at
+        if self._heard_at > self._off_at and ago < SILENCE:
+            label, others = self.config.label, self.parts.others()
+            raise VoidBootError(
+                f"{label} is off, and its boot script was asked for {ago:.1f} s ago: someone else "
+                "uses its name" + (f"; on in its network were {others}" if others else ""),
+                fix=VOID_FIX,
+            )
 
     def start_up(self, cancel: Cancel, *, prewarmed: bool) -> None:
         """Boot from the clean disk until the host is ready.
@@ -173,7 +210,14 @@ class Steps:
             stages=dict(self.reset_steps),
             warning=self.warning,
         )
-        boot = Boot(self.config, self.parts, report)
+        arming = Arming(
+            str(self.config.ip),
+            self._clock,
+            floor=floor(self.config.post_time, self.parts.script_times()),
+            sees_dhcp=self.parts.sees_dhcp,
+            reboots=self.config.boot_reboots,
+        )
+        boot = Boot(self.config, self.parts, report, arming)
         self.boot, self.report, self.disk = boot, report, disk
         try:
             boot.run(disk, deadline=Deadline(self.config.boot_timeout, cancel))

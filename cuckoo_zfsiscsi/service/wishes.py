@@ -124,6 +124,8 @@ class Wishes:
 
     def _hand_over_to(self, run: Run, report: BootReport) -> None:
         self._set(State.RUNNING)
+        if self._steps.boot:
+            self._steps.boot.begins_run()
         self._steps.parts.runs.begin(run, report)
         self._observer = Observer(self.config, self._steps.parts, lambda: self._steps.boot)
         self._observer.begin()

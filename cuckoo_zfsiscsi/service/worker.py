@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.disk.store import Disk
-from cuckoo_zfsiscsi.errors import CancelledError
+from cuckoo_zfsiscsi.errors import CancelledError, VoidBootError
 from cuckoo_zfsiscsi.netboot.medium import Medium
 from cuckoo_zfsiscsi.service.base import Act, BaseWorker
 from cuckoo_zfsiscsi.service.parts import Parts
@@ -23,6 +23,11 @@ ALIVE_EVERY = 15.0
 POWER_EVERY, POWER_FRESH = 60.0, 90.0
 """Seconds between two questions to the power device of a host that stands by (devices crash when
 they are asked all day), and after which a run does not begin without another one."""
+VOIDS = 3
+"""Void boots in a row after which the host is quarantined."""
+VOID_PAUSE = 2.0
+"""Seconds from a void boot to the next, without whose disk is reset meanwhile; each is twice the
+last. Whoever disturbs the boots of a host for a moment costs it no run."""
 FRESH = 2.0
 """Seconds for which a host that has become ready needs no second look."""
 
@@ -40,6 +45,8 @@ class Worker(BaseWorker):
         self._ready_at = 0.0
         self._look_at = 0.0
         self._stale_at = 0.0
+        self._voids = 0
+        self._boot_at = 0.0
         self._do: dict[Step, Callable[[], None]] = {
             Step.CUT: self._cut,
             Step.RETIRE: self._retire,
@@ -87,6 +94,7 @@ class Worker(BaseWorker):
             right_image=has_disk and self._steps.has_image(self._wanted_image),
             look_due=now >= self._look_at,
             stale=now >= self._stale_at,
+            may_boot=now >= self._boot_at,
         )
 
     def _patience(self) -> float | None:
@@ -95,6 +103,8 @@ class Worker(BaseWorker):
             return max(0.0, self._retry_at - self._clock.monotonic())
         if self._state is State.READY:
             return max(0.0, min(self._look_at, self._stale_at) - self._clock.monotonic())
+        if self._state is State.CLEAN and self._clock.monotonic() < self._boot_at:
+            return self._boot_at - self._clock.monotonic()
         return None
 
     # The worker.
@@ -121,16 +131,55 @@ class Worker(BaseWorker):
             log.warning("%s is on though nobody switched it on", self.config.label)
             self._set(State.UNKNOWN)
             return
-        self._steps.start_up(self._cancel, prewarmed=self._run is None)
+        try:
+            self._steps.check_silence()
+        except VoidBootError as error:
+            self._put_off(error)
+            with self._wake:
+                self._set(State.CLEAN)
+            return
+        try:
+            self._steps.start_up(self._cancel, prewarmed=self._run is None)
+        except VoidBootError as error:
+            self._put_off(error)
+            self._take_back()
+            return
         with self._wake:
             self._set(State.READY)
+            self._voids = 0
             self._ready_at = self._clock.monotonic()
             self._look_at = self._ready_at + ALIVE_EVERY
             self._stale_at = self._ready_at + self.config.prewarm_max_age
         self._in_background(self._tidy)
 
+    def _put_off(self, error: VoidBootError) -> None:
+        """Boot again later, and later each time. Whoever waits for the host goes on waiting.
+
+        Raises:
+            VoidBootError: it is void too often to go on so: the host is quarantined.
+        """
+        self._voids += 1
+        log.warning("%s", error)
+        if self._reason or self._voids >= VOIDS:
+            times = f" ({self._voids} times in a row)" if self._voids > 1 else ""
+            raise VoidBootError(error.what + times, fix=error.fix)
+        self._boot_at = self._clock.monotonic() + VOID_PAUSE * 2 ** (self._voids - 1)
+
+    def _take_back(self) -> None:
+        """Take its disk from a host whose boot was void, and its power: both are as after a run.
+
+        Raises:
+            TargetError, PowerError, DeadlineExceededError: it can't be made safe.
+        """
+        self._steps.fence()
+        self._steps.cut(self.config.power_timeout)
+        with self._wake:
+            self._set(State.DIRTY)
+
     def _hand_over(self) -> None:
-        is_fresh = self._clock.monotonic() <= self._ready_at + FRESH
+        boot = self._steps.boot
+        is_sure = boot is not None and not boot.was_rebooted
+        is_fresh = is_sure and self._clock.monotonic() <= self._ready_at + FRESH
         wrong = "" if is_fresh else self._what_is_wrong(POWER_FRESH)
         with self._wake:
             run, report = self._run, self._steps.report

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -70,6 +71,10 @@ def test_what_a_run_wrote_is_never_in_the_next(host: Host, win10: Path) -> None:
                 assert done.disk.path.read_bytes() == clean
     assert generations == [1, 2, 4]
     assert len({(who.initiator, who.user, who.secret) for who in seen}) == len(seen)
+    for who in seen:
+        *_, number, unknown = who.initiator.split(".")
+        assert f"pc1.{number}" == who.user
+        assert re.fullmatch("[a-z0-9]{12}", unknown), "it can be guessed"
     assert all(len(who.secret) == SECRET_LENGTH and who.secret.isalnum() for who in seen)
 
 

@@ -39,6 +39,7 @@ mac = {mac}
 firmware = bios
 power = {power}
 power_password_file = {at}/bmc.password
+post_time = 0
 """
 
 

@@ -1,18 +1,21 @@
 """A guest played by a small program: boots in a blink, and does to its disk what it is told.
 
-It is what the emulated machine starts instead of QEMU: asks for its boot script as iPXE does, logs
-in with the credentials in it (libiscsi), answers a DCE/RPC bind on 135 and CAPE's agent's GET / on
-8000. `POST /infect` writes over the boot sector; `GET /sector` tells what is in it. `POST /execute`
-runs a program in its network, which sees an empty /etc of its own. After `GET /pinning` it hangs up
-on whoever has another address, as CAPE's agent does.
+It is what the emulated machine starts instead of QEMU: asks for its address, which it has, and for
+its boot script as iPXE does, logs in with the credentials in it (libiscsi), answers a DCE/RPC bind
+on 135 and CAPE's agent's GET / on 8000. `POST /infect` writes over the boot sector; `GET /sector`
+tells what is in it, `GET /ibft` the boot script. `POST /execute` runs a program in its network,
+which sees an empty /etc of its own. After `GET /pinning` it hangs up on whoever has another
+address, as CAPE's agent does.
 
     guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login] [--after SECONDS]
+             [--no-dhcp] [--busy] [--post SECONDS --sign FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import fcntl
 import hashlib
 import http.server
 import json
@@ -28,6 +31,10 @@ from pathlib import Path
 from typing import Any
 
 SECTOR = 512
+SIOCGIFADDR = 0x8915
+IPV4, ACK = 0x0800, b"\x35\1\5"
+AGAIN = 1.0
+"""Seconds after which an address is asked for again."""
 HANG = 120
 """Seconds for one answer of the server's. As in tests/waiting.py; nothing is imported here but
 Python's own, as this is started at each boot."""
@@ -98,6 +105,53 @@ def log_in(script: str) -> Disk:
     )
 
 
+def be_busy(disk: Disk) -> None:
+    """Read again and again, as any system does."""
+    while True:
+        disk.read()
+        time.sleep(0.5)
+
+
+def power_on_self_test(seconds: float, sign: Path) -> None:
+    """Do what firmware does before it has a network: its card is down, as while it is off."""
+
+    def link(state: str) -> None:
+        os.spawnlp(os.P_WAIT, "ip", "ip", "link", "set", "eth0", state)  # noqa: S606
+
+    link("down")
+    sign.touch()
+    time.sleep(seconds)
+    link("up")
+
+
+def ask_dhcp(card: str = "eth0") -> None:
+    """Ask for the address that it has until that is acknowledged (RFC 2131, 4.3.2), as iPXE."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(IPV4)) as wire:
+        wire.bind((card, IPV4))
+        wire.settimeout(AGAIN)
+        mac, number = wire.getsockname()[4], os.urandom(4)
+        packed = fcntl.ioctl(wire, SIOCGIFADDR, struct.pack("256s", card.encode()))[20:24]
+        head = struct.pack("!BBBB4sHH16s16s192x", 1, 1, 6, 0, number, 0, 0x8000, b"", mac)
+        options = b"\x63\x82\x53\x63\x35\1\3\x32\4" + packed + b"\x4d\4iPXE\xaf\0\xff"
+        message = (head + options).ljust(300, b"\0")
+        datagram = struct.pack("!HHHH", 68, 67, 8 + len(message), 0) + message
+        ends = bytes(4) + 4 * b"\xff"
+        packet = struct.pack("!HHHHBBH", 0x4500, 20 + len(datagram), 0, 0, 64, 17, 0) + ends
+        total = sum(struct.unpack("!10H", packet))
+        checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+        packet = packet[:10] + struct.pack("!H", checksum) + packet[12:]
+        while True:
+            wire.send(6 * b"\xff" + mac + struct.pack("!H", IPV4) + packet + datagram)
+            end = time.monotonic() + AGAIN
+            while time.monotonic() < end:
+                try:
+                    frame = wire.recv(2048)
+                except TimeoutError:
+                    break
+                if frame[34:38] == b"\0\x43\0\x44" and frame[46:50] == number and ACK in frame:
+                    return
+
+
 def answer_rpc() -> None:
     """Accept every bind on TCP 135."""
     results = struct.pack("<BxxxHH", 1, 0, 0) + NDR
@@ -113,6 +167,7 @@ def answer_rpc() -> None:
 
 class Agent(http.server.BaseHTTPRequestHandler):
     disk: Disk | None = None
+    script = ""
     pinned = ""
 
     def log_message(self, *_: Any) -> None: ...
@@ -125,6 +180,8 @@ class Agent(http.server.BaseHTTPRequestHandler):
             Agent.pinned = peer
         if self.path == "/sector" and self.disk:
             self._send({"sha256": hashlib.sha256(self.disk.read()).hexdigest()})
+        elif self.path == "/ibft":
+            self._send({"script": self.script})
         else:
             self._send({"message": "CAPE Agent!", "version": "0.1"})
 
@@ -167,23 +224,38 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pidfile", type=Path, required=True)
     parser.add_argument("--script", required=True)
+    parser.add_argument("--no-dhcp", action="store_true")
+    parser.add_argument("--busy", action="store_true", help="read the disk all the time")
+    parser.add_argument("--post", type=float, default=0.0, help="seconds without a network")
+    parser.add_argument("--sign", type=Path, help="file that is made when they begin")
     parser.add_argument("--only", choices=["rpc", "agent", "none"])
     parser.add_argument("--no-login", action="store_true")
     parser.add_argument("--after", type=float, default=0.0, help="seconds from script to login")
     options = parser.parse_args()
     daemonize(options.pidfile)
+    if options.post:
+        power_on_self_test(options.post, options.sign)
+    if not (options.no_login or options.no_dhcp):
+        ask_dhcp()
+    script = ""
     while not options.no_login and Agent.disk is None:
         try:
-            with urllib.request.urlopen(options.script, timeout=HANG) as answer:
-                script = answer.read().decode()
+            if not script:  # iPXE's own tries again by itself: it does not ask for another
+                with urllib.request.urlopen(options.script, timeout=HANG) as answer:
+                    script = answer.read().decode()
             if "sanboot" not in script:  # its disk is not ready yet: it is told to ask again
+                script = ""
                 time.sleep(1)
                 continue
             time.sleep(options.after)
-            Agent.disk = log_in(script)
+            Agent.disk, Agent.script = log_in(script), script
         except OSError as error:
             sys.stderr.write(f"{error}\n")
+            if "chain" in script:  # it is good for one boot
+                script = ""
             time.sleep(0.1)
+    if options.busy and Agent.disk:
+        threading.Thread(target=be_busy, args=[Agent.disk], daemon=True).start()
     if options.only in (None, "rpc"):
         threading.Thread(target=answer_rpc, daemon=True).start()
     if options.only in (None, "agent"):

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from cuckoo_zfsiscsi.errors import UnknownHostError
+from cuckoo_zfsiscsi.errors import BootRefusedError, UnknownHostError
 from cuckoo_zfsiscsi.netboot.boots import Boots, normalize
 from tests.clocks import VirtualClock
 from tests.netboot.conftest import IP1, IP2, MAC1, MAC2, MakeConfig
@@ -37,6 +38,32 @@ def test_armed_host_gets_its_script_as_often_as_it_asks(
         assert boots.lookup(MAC1, IP1) == "one"
         clock.sleep(2.0)
     assert events == [("pc1", "script", asked + later) for later in (0.0, 2.0, 4.0)]
+
+
+def test_who_decides_at_each_request(
+    boots: Boots, events: Events, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    later: Future[str] = Future()
+    answers = iter(("one", BootRefusedError("it was asked for before"), later))
+
+    def ask() -> str | Future[str]:
+        answer = next(answers)
+        if isinstance(answer, BootRefusedError):
+            raise answer
+        return answer
+
+    boots.arm("pc1", ask)
+    assert boots.lookup(MAC1, IP1) == "one"
+    assert boots.lookup(MAC1, IP2) is None
+    assert boots.lookup(MAC1, IP1) is None
+    assert caplog.messages[-1].endswith("it was asked for before")
+    clock.sleep(5.0)
+    asked = clock.monotonic()
+    assert boots.lookup(MAC1, IP1) is later
+    assert len(events) == 1
+    clock.sleep(1.0)
+    later.set_result("two")
+    assert events == [("pc1", "script", 1000.0), ("pc1", "script", asked)]
 
 
 def test_files_are_for_their_host_as_long_as_it_is_armed_with_them(
@@ -82,7 +109,7 @@ def test_refusals_name_their_reason(
     assert "\n" not in line
     assert len(line) < 150
     assert "secret script" not in line
-    assert events == []
+    assert events == ([("pc2", "unarmed", 1000.0)] if reason == "pc2 is not armed" else [])
 
 
 def test_a_host_asks_in_its_own_network(

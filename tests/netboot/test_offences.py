@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.netboot import lines, offences
-from cuckoo_zfsiscsi.netboot.offences import Neighbours, Offences, neighbour
+from cuckoo_zfsiscsi.netboot.offences import Neighbours, Offences, cards, neighbour
 from tests.clocks import VirtualClock
 from tests.netboot.conftest import IP1, MAC1, MAC2, MakeConfig
 
@@ -15,6 +15,7 @@ IP address       HW type     Flags       HW address            Mask     Device
 10.99.0.12       0x1         0x0         00:00:00:00:00:00     *        boot0
 10.99.0.13       0x1         0x2         52:54:00:99:00:66     *        vlan20
 10.99.0.13       0x1         0x2         52:54:00:99:00:03     *        boot0
+10.99.20.12      0x1         0x2         52:54:00:99:00:02     *        vlan20
 """
 
 
@@ -35,6 +36,13 @@ def test_a_guest_of_another_network_is_not_believed(
     asked = ["10.99.0.13", "10.99.0.12", "10.99.0.11", "10.99.0.1"]
     assert [cards(address) for address in asked] == ["52:54:00:99:00:03", "", MAC1, ""]
     assert Neighbours({"10.99.0.13": "boot1"})("10.99.0.13") == ""
+
+
+def test_who_was_heard_on_a_card(tmp_path: Path) -> None:
+    (tmp_path / "arp").write_text(TABLE)
+    assert cards("boot0", tmp_path / "arp") == {MAC1}
+    assert cards("vlan20", tmp_path / "arp") == {MAC2}
+    assert cards("boot", tmp_path / "arp") == cards("boot0", tmp_path / "none") == set()
 
 
 @pytest.fixture

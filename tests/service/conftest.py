@@ -14,7 +14,6 @@ from cuckoo_zfsiscsi.config import HostConfig, load
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.power.witness import Nobody, Witness
-from cuckoo_zfsiscsi.service import observer
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
@@ -28,6 +27,7 @@ from tests.service.fakes import (
     World,
     fake_default_route,
     fake_delete_flows,
+    fake_held,
     fake_probe,
 )
 from tests.waiting import HANG
@@ -48,12 +48,6 @@ def world() -> World:
     return World()
 
 
-@pytest.fixture(autouse=True)
-def _kernel(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Play readiness.session for runs that are watched."""
-    monkeypatch.setattr(observer, "is_held", lambda *_, **__: world.is_up and world.holds)
-
-
 @pytest.fixture
 def make(world: World, clock: AnyClock) -> Iterator[Make]:
     """Make a host with some keys of its section changed; it is off afterwards."""
@@ -61,7 +55,7 @@ def make(world: World, clock: AnyClock) -> Iterator[Make]:
 
     def make_host(*, begin: bool = True, witness: Witness | None = None, **keys: object) -> Host:
         config: HostConfig = load(EXAMPLE).hosts[0]
-        keys = {"prewarm": False, **keys}
+        keys = {"prewarm": False, "post_time": 0.0, **keys}
         config = config.model_copy(update={"snapshot": "win10", **keys})
         probes: dict[str, Probe] = {name: fake_probe(world, name) for name in config.ready}
         parts = Parts(
@@ -72,6 +66,8 @@ def make(world: World, clock: AnyClock) -> Iterator[Make]:
             probes=probes,
             default_route=fake_default_route(world, config),
             delete_flows=fake_delete_flows(world),
+            is_held=fake_held(world),
+            others=lambda: world.others,
             pace=Pace(clock=clock),
             witness=witness or Nobody(),
         )

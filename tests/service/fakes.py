@@ -12,13 +12,18 @@ from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.store import Disk, Evidence, Image, Space
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
-from cuckoo_zfsiscsi.errors import ImageError, UnprovenDiskError, ZfsIscsiError
+from cuckoo_zfsiscsi.errors import (
+    BootRefusedError,
+    ImageError,
+    UnprovenDiskError,
+    ZfsIscsiError,
+)
 from cuckoo_zfsiscsi.power import PowerState, Proof
 from cuckoo_zfsiscsi.progress import Progress
 from cuckoo_zfsiscsi.readiness import Answer
 from cuckoo_zfsiscsi.readiness.attempt import attempt
 from cuckoo_zfsiscsi.readiness.stream import UnreachableError
-from cuckoo_zfsiscsi.service.parts import DeleteFlows, Tell
+from cuckoo_zfsiscsi.service.parts import Ask, DeleteFlows, Held, Tell
 
 STUCK = 0.3
 """Seconds until a power device that can't cut gives up; hosts have more time than that."""
@@ -30,12 +35,17 @@ class World:
 
     journal: list[str] = field(default_factory=list)
     power: PowerState = PowerState.ON
+    address: str = "10.99.0.11"
+    others: str = ""
+    """Who else is on in its network."""
     says: PowerState | None = None
     """What the power device says when it is asked, whatever is so; None: what is so."""
     stuck_on: bool = False
     export: Export | None = None
     session: Session | None = None
-    script: str | None = None
+    firmware: Session | None = None
+    """That by which the system was loaded, beside the system's own."""
+    script: str | Ask | None = None
     files: dict[str, Path] = field(default_factory=dict)
     boots: bool = True
     """The machine comes up when it is switched on and armed."""
@@ -46,6 +56,8 @@ class World:
     """What comes of deleting its flows."""
     holds: bool = True
     """Its kernel answers on its session, as long as it is up."""
+    held_error: OSError | None = None
+    """Its kernel can't be asked."""
     busy: float = 0.0
     """Seconds that the guest takes to answer."""
     hot: bool = False
@@ -78,13 +90,27 @@ class World:
     def switch_on(self) -> None:
         """Play what the machine does: nothing, or boot from its disk."""
         self.power = PowerState.ON
-        if self.boots and self.script and self.export:
+        if self.boots and self.ask() and self.export:
             who = self.export.credentials.initiator
-            self.session = Session(who, "10.99.0.11", self.generation)
+            self.firmware = Session(who, self.address, 2 * self.generation)
+            self.session = Session(who, self.address, 2 * self.generation + 1)
+
+    def ask(self) -> str:
+        """Ask for the boot script under the host's address; return it, "" if there is none."""
+        try:
+            script = self.script() if callable(self.script) else self.script
+        except BootRefusedError:
+            return ""
+        return script if isinstance(script, str) else ""
+
+    @property
+    def shown(self) -> str:
+        """The script that is served whenever it is asked for; "" if there is none such."""
+        return self.script if isinstance(self.script, str) else ""
 
     def switch_off(self) -> None:
         if not self.stuck_on:
-            self.power, self.session = PowerState.OFF, None
+            self.power, self.session, self.firmware = PowerState.OFF, None, None
 
     @property
     def is_up(self) -> bool:
@@ -228,7 +254,7 @@ class FakeTarget:
 
     def fence(self, host: str, *, deadline: Deadline) -> None:
         self.world.act("fence", deadline)
-        self.world.export, self.world.session = None, None
+        self.world.export, self.world.session, self.world.firmware = None, None, None
 
     def export(self, disk: Disk, credentials: Credentials, *, deadline: Deadline) -> Export:
         self.world.act("export", deadline)
@@ -247,14 +273,14 @@ class FakeTarget:
 
     def sessions(self, host: str) -> list[Session]:
         self.world.act("sessions")
-        return [self.world.session] if self.world.session else []
+        return [one for one in (self.world.firmware, self.world.session) if one]
 
 
 class FakeBoots:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def arm(self, label: str, script: str, files: Mapping[str, Path] | None = None) -> None:
+    def arm(self, label: str, script: str | Ask, files: Mapping[str, Path] | None = None) -> None:
         self.world.act("arm")
         assert self.world.power is PowerState.OFF, "armed with power on"
         self.world.script, self.world.files = script, dict(files or {})
@@ -272,6 +298,17 @@ def fake_probe(world: World, name: str) -> Callable[[Deadline], Answer]:
         return "answers"
 
     return lambda deadline: attempt(partial(ask, deadline))
+
+
+def fake_held(world: World) -> Held:
+    """Play readiness.session: a kernel that lives answers on its session."""
+
+    def is_held(*_: object, **__: object) -> bool:
+        if world.held_error:
+            raise world.held_error
+        return world.is_up and world.holds
+
+    return is_held
 
 
 def fake_delete_flows(world: World) -> DeleteFlows:

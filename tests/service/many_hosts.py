@@ -26,7 +26,7 @@ from cuckoo_zfsiscsi.service.report import State
 from cuckoo_zfsiscsi.service.storage import StorageLook
 from tests.clocks import AnyClock, RealClock
 from tests.config.sample import EXAMPLE
-from tests.service.fakes import FakeBoots, FakePower, FakeStore, FakeTarget, World
+from tests.service.fakes import FakeBoots, FakePower, FakeStore, FakeTarget, World, fake_held
 from tests.waiting import HANG
 
 CYCLE = 6
@@ -87,8 +87,9 @@ class ManyHosts:
         self.events = Everyone([self.history, self.recent, self.metrics])
         self._hosts: dict[str, Host] = {}
         for number, label in enumerate(labels):
-            update = {"label": label, "snapshot": "win10", "prewarm": False}
+            update = {"label": label, "snapshot": "win10", "prewarm": False, "post_time": 0.0}
             update |= {"ip": IPv4Address("10.99.1.0") + number}
+            self.worlds[label].address = str(update["ip"])
             config = template.model_copy(update=update)
             self._hosts[label] = CountedHost(config, self._parts(label), lambda job: job())
         self._ending = threading.Event()
@@ -102,6 +103,7 @@ class ManyHosts:
             power=RecordedPower(label, FakePower(world), self.events),
             boots=FakeBoots(world),
             probes={name: self._probe(label, name) for name in ("rpc", "agent")},
+            is_held=fake_held(world),
             runs=self.history,
             events=self.events,
             pace=self._pace,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.deadline import Deadline
@@ -28,6 +27,7 @@ from tests.service.fakes import (
     World,
     fake_default_route,
     fake_delete_flows,
+    fake_held,
     fake_probe,
 )
 from tests.waiting import HANG
@@ -80,7 +80,7 @@ class Machine:
         """It does not ask for its boot script when it is switched on."""
         self._boots = 0
         whole = load(EXAMPLE)
-        keys = {"prewarm": False, **keys}
+        keys = {"prewarm": False, "post_time": 0.0, **keys}
         self.config = whole.hosts[0].model_copy(
             update={"snapshot": "win10", "reset_on": "boot", **keys}
         )
@@ -99,6 +99,7 @@ class Machine:
             probes=probes,
             default_route=fake_default_route(world, self.config),
             delete_flows=fake_delete_flows(world),
+            is_held=fake_held(world),
             runs=self.record,
             events=self.record,
             pace=Pace(clock=self.clock),
@@ -110,10 +111,6 @@ class Machine:
         self._boots += 1
         self.host.close()
         assert self.host.join(Deadline(HANG, clock=self.clock)), self.host.report()
-
-    def is_held(self, *_: Any, **__: Any) -> bool:
-        """Play readiness.session: a kernel that lives answers on its session."""
-        return self.world.is_up
 
     def _power_on(self) -> None:
         if not self.silent:
@@ -153,7 +150,7 @@ class Machine:
         assert export.credentials.secret in script
         self.world.power = PowerState.ON
         self.world.session = Session(
-            export.credentials.initiator, "10.99.0.11", self.world.generation
+            export.credentials.initiator, self.world.address, self.world.generation
         )
         return script
 

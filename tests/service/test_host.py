@@ -384,11 +384,10 @@ def test_installs_into_an_image(make: Make, world: World, clock: VirtualClock) -
     host = make()
     host.edit("win10", Deadline(HANG, clock=clock), "http://10.99.0.1/win10.ipxe")
     clock.until(lambda: world.is_up, "booted from the draft")
-    assert world.script
-    assert "chain http://10.99.0.1/win10.ipxe" in world.script
+    assert "chain http://10.99.0.1/win10.ipxe" in world.shown
     host.edit("win10", Deadline(HANG, clock=clock))
     clock.until(
-        lambda: world.script is not None and "chain" not in world.script, "booted without it"
+        lambda: world.script is not None and "chain" not in world.shown, "booted without it"
     )
 
 
@@ -402,8 +401,7 @@ def test_installs_windows_into_an_image(
         (medium.folder / name).touch()
     host.edit("win10", Deadline(HANG, clock=clock), medium)
     clock.until(lambda: world.is_up, "booted from the draft")
-    assert world.script
-    assert "initrd --name BCD http://10.99.0.1:8471/install/BCD" in world.script
+    assert "initrd --name BCD http://10.99.0.1:8471/install/BCD" in world.shown
     assert world.files == {name: medium.folder / name for name in ("wimboot", "BCD")}
     host.maintenance(False)
     wait_for(host, State.CLEAN)
@@ -564,12 +562,11 @@ def test_maintenance(make: Make, world: World, clock: VirtualClock) -> None:
     host.switch(PowerState.ON, Deadline(HANG, clock=clock))
     assert host.power(Deadline(HANG, clock=clock)) is PowerState.ON
     assert world.session is None, "booted in maintenance"
-    assert world.script
-    assert "menu pc1 is in maintenance" in world.script
+    assert "menu pc1 is in maintenance" in world.shown
     host.maintenance(True)
     host.maintenance(False)
     wait_for(host, State.READY)
-    assert "menu" not in world.script
+    assert "menu" not in world.shown
 
 
 def test_reset_of_an_idle_host(make: Make, clock: VirtualClock) -> None:
@@ -620,7 +617,7 @@ def test_told_once_though_the_session_is_away(
 
     def hide() -> None:
         session.append(world.session)
-        world.session = None
+        world.session = world.firmware = None
 
     world.before["tell"] = hide
     world.answers.discard("agent")

@@ -31,18 +31,17 @@ from tests.service.fakes import FakeBoots, FakePower, FakeStore, FakeTarget, Wor
 def test_whoever_is_heard_lives(
     world: World,
     clock: VirtualClock,
-    monkeypatch: pytest.MonkeyPatch,
     answer: Answer,
     sign: str,
 ) -> None:
     """An agent that CAPE has pinned hangs up on everyone else."""
-    monkeypatch.setattr(life, "is_held", lambda *_, **__: False)
     parts = Parts(
         store=FakeStore(world),
         target=FakeTarget(world),
         power=FakePower(world),
         boots=FakeBoots(world),
         probes={"agent": lambda _: answer},
+        is_held=lambda *_, **__: False,
         pace=Pace(clock=clock),
     )
     (host, *_) = load(EXAMPLE).hosts

@@ -8,7 +8,6 @@ import pytest
 
 from cuckoo_zfsiscsi.errors import DiskError, PowerError, QuarantinedError, TargetError
 from cuckoo_zfsiscsi.power import PowerState
-from cuckoo_zfsiscsi.service import life, observer
 from cuckoo_zfsiscsi.service.boot import ECHO
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.observer import LAST_LOOK, LAST_PATIENCE, LOOK_EVERY, PATIENCE
@@ -126,13 +125,8 @@ def test_a_host_that_is_gone_without_a_word(
     assert len(told) == (2 if wait > LOOK_EVERY else 1), "one look in vain is no silence"
 
 
-def test_whose_kernel_is_not_known_to_answer(
-    host: Host, world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> bool:
-        raise PermissionError
-
-    monkeypatch.setattr(observer, "is_held", fail)
+def test_whose_kernel_is_not_known_to_answer(host: Host, world: World, clock: VirtualClock) -> None:
+    world.held_error = PermissionError()
     world.answers.discard("agent")
     clock.sleep(60.0)
     assert ended(host, clock) == [SILENT.format(0)]
@@ -224,12 +218,9 @@ def test_a_stop_that_fails_tells_it_too(host: Host, world: World, clock: Virtual
 
 
 @pytest.fixture
-def machine(
-    world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Machine]:
+def machine(world: World, clock: VirtualClock) -> Iterator[Machine]:
     """Make one that is reset at each boot, and has a run."""
     one = Machine(world, clock)
-    monkeypatch.setattr(life, "is_held", one.is_held)
     one.host.open()
     clock.result(one.host.start("7", None).booted)
     yield one

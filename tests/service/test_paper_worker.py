@@ -21,7 +21,6 @@ from cuckoo_zfsiscsi.errors import (
     QuarantinedError,
 )
 from cuckoo_zfsiscsi.power import PowerState
-from cuckoo_zfsiscsi.service import life
 from cuckoo_zfsiscsi.service.boot import ECHO
 from cuckoo_zfsiscsi.service.boot_loop import FORGOTTEN, FREE
 from cuckoo_zfsiscsi.service.paper import PaperHost
@@ -44,13 +43,12 @@ Make = Callable[..., Machine]
 
 
 @pytest.fixture
-def make(world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def make(world: World, clock: VirtualClock) -> Iterator[Make]:
     """Make a machine with some keys of its section changed; whatever runs is ended afterwards."""
     made: list[Machine] = []
 
     def make_machine(*, begin: bool = True, **keys: object) -> Machine:
         machine = Machine(world, clock, **keys)
-        monkeypatch.setattr(life, "is_held", machine.is_held)
         made.append(machine)
         if begin:
             machine.host.open()
@@ -296,18 +294,12 @@ def test_of_a_boot_that_never_logged_in(
 
 
 @pytest.mark.parametrize("sign", ["session", "rpc", "agent", "unknown"])
-def test_forged_while_it_runs(
-    machine: Machine, world: World, sign: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_forged_while_it_runs(machine: Machine, world: World, sign: str) -> None:
     """Whatever shows that it lives, or that nothing is known, is enough."""
     boot(machine)
-
-    def unknown(*_: object, **__: object) -> bool:
-        raise OSError("no ss")
-
     world.answers &= {sign}
-    if sign != "session":
-        monkeypatch.setattr(life, "is_held", unknown if sign == "unknown" else lambda *_, **__: 0)
+    world.holds = sign == "session"
+    world.held_error = OSError("no ss") if sign == "unknown" else None
     assert "it runs" in machine.ask()
     assert machine.host.report().state is State.READY
     assert world.journal.count("swap") == 1

@@ -19,7 +19,7 @@ AT_REST = [
     State.MAINTENANCE,
 ]
 EVERY = [
-    Facts(state, *flags) for state, flags in product(AT_REST, product([False, True], repeat=11))
+    Facts(state, *flags) for state, flags in product(AT_REST, product([False, True], repeat=12))
 ]
 
 

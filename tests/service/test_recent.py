@@ -10,7 +10,7 @@ from cuckoo_zfsiscsi.service.recent import KEEP, Recent
 
 
 def boot(host: str, seconds: float, *, ok: bool = True) -> Event:
-    stages = {"rpc": seconds - 1, "recovery": seconds + 2}
+    stages = {"script": seconds - 5, "rpc": seconds - 1, "recovery": seconds + 2}
     return Event(host, "boot", ok, "ready", seconds=seconds, stages=stages)
 
 
@@ -29,7 +29,9 @@ def test_the_last_ones_are_known_after_a_restart(tmp_path: Path) -> None:
     assert found[0] == 10.0 + 7 + 2
     assert found[-2:] == [10.0 + KEEP + 5 + 2, 102.0]
     assert recent.boot_takes("pc1") == pytest.approx(10.0 + 7 + (KEEP - 1) / 2)
+    assert recent.script_times("pc1") == [recovery - 7 for recovery in found]
     assert (recent.recoveries("pc2"), recent.boot_takes("pc2")) == ([], None)
+    assert recent.script_times("pc2") == []
     history.close()
 
 

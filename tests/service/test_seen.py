@@ -7,6 +7,12 @@ import pytest
 from cuckoo_zfsiscsi.service.seen import Seen, Sign, explain
 
 REFUSED = "no connection: Connection refused"
+REBOOTED = "it was rebooted once: it asked for its boot script again"
+STRANGER = "someone else asked for its boot script in its name, and got none"
+LOGIN = (
+    "there was a login to its disk that no boot explains: its system's own, after it had lost its "
+    "session, or that of someone else who has its secret"
+)
 
 
 @pytest.mark.parametrize(
@@ -35,12 +41,17 @@ REFUSED = "no connection: Connection refused"
         ),
         (
             Seen("agent", boots=1),
-            ["it was rebooted once: it asked for its boot script again"],
+            [REBOOTED],
         ),
         (
             Seen("agent", boots=3),
             ["it was rebooted 3 times: it asked for its boot script again"],
         ),
+        (Seen("agent", boots=1, logins=2), [REBOOTED]),
+        (Seen("agent", boots=1, logins=3), [LOGIN, REBOOTED]),
+        (Seen("agent", logins=1), [LOGIN]),
+        (Seen("agent", strangers=2), [STRANGER]),
+        (Seen("agent", strangers=1, others="pc7"), [f"{STRANGER} (on in its network: pc7)"]),
         (Seen("agent", is_off=True), ["its power was off, and the service had not cut it"]),
         (Seen("agent", given_up="no disk"), ["the service gave it up: no disk"]),
     ],

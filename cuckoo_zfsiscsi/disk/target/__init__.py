@@ -66,7 +66,7 @@ class Target(Protocol):
         ...
 
     def initiator(self, disk: Disk) -> str:
-        """Return the initiator IQN that the host must use for this generation."""
+        """Return what the initiator IQN that the host must use for this generation begins with."""
         ...
 
     def fence(self, host: str, *, deadline: Deadline) -> None:

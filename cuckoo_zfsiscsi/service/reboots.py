@@ -1,0 +1,99 @@
+"""A host that is up asks for its script once more: that is its own reboot, or someone else.
+
+Only the host ends the session that its boot is known by. So while anything comes over that, or its
+kernel answers on it, whoever asks is someone else, and gets nothing. What can't be found out is
+someone else. A host that does nothing at all, and whose answers someone keeps from us who has taken
+its card's address, can't be told from one that is rebooted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from cuckoo_zfsiscsi.config import HostConfig
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.errors import BootRefusedError, ZfsIscsiError
+from cuckoo_zfsiscsi.service.parts import Parts
+
+log = logging.getLogger(__name__)
+
+IsHeld = Callable[[Deadline, float], bool]
+"""As Boot.is_held()."""
+
+QUIET = 10.0
+"""Seconds of silence after which the session counts as over: a machine that starts anew is silent
+for longer, and a system that runs, for less. What was ended properly is over at once."""
+LOOK = 2 * QUIET
+"""Seconds in which it must be found out."""
+
+
+class Reboots:
+    """Answers such requests. Safe from any thread.
+
+    Args:
+        config: of the host.
+        parts: of it.
+        script: of the disk that it runs from.
+        is_held: Boot.is_held().
+    """
+
+    def __init__(self, config: HostConfig, parts: Parts, script: str, is_held: IsHeld) -> None:
+        self._config, self._parts = config, parts
+        self._script, self._is_held = script, is_held
+        self._lock = threading.Lock()
+        self._waiting: list[Future[str]] = []
+        self.in_run = False
+        """A run has the host: its reboots are the run's, and keep the disk."""
+        self.rebooted = False
+        """Without a run it asked, or someone did, when its session was gone."""
+        self.strangers = 0
+        """Requests that were someone else's."""
+        self.others = ""
+        """Who else was on in its network at the first of them; "" if nobody is known."""
+
+    def ask(self) -> Future[str]:
+        """Take a request. Does not wait: the answer may; it fails with BootRefusedError."""
+        asked: Future[str] = Future()
+        with self._lock:
+            self._waiting.append(asked)
+            if len(self._waiting) > 1:  # the look under way is about all of them
+                return asked
+        self._parts.clock.thread(self._answer, f"reboot-{self._config.label}").start()
+        return asked
+
+    def _answer(self) -> None:
+        refused = self._why_not()
+        with self._lock:
+            # From here on they can't be cancelled: who did that has not got it
+            asks = [ask for ask in self._waiting if ask.set_running_or_notify_cancel()]
+            self._waiting = []
+        for ask in asks:
+            if refused:
+                ask.set_exception(BootRefusedError(refused))
+            else:
+                ask.set_result(self._script)
+
+    def _why_not(self) -> str:
+        label = self._config.label
+        if alive := self._lives():
+            if not self.strangers:
+                self.others = self._parts.others()
+                log.warning("someone else asks for the boot script of %s, which %s", label, alive)
+            self.strangers += 1
+            return f"{label} runs, {alive}: someone else asks in its name"
+        if not self.in_run:
+            self.rebooted = True
+            return f"{label} stands by: it is booted anew from a clean disk instead"
+        log.info("%s is rebooted in its run", label)
+        return ""
+
+    def _lives(self) -> str:
+        """Return what shows that the host still is at its end of its session; "" if it is not."""
+        try:
+            is_held = self._is_held(Deadline(LOOK, clock=self._parts.clock), QUIET)
+        except (OSError, ZfsIscsiError) as error:
+            return f"as far as is known ({error})"
+        return "its session goes on" if is_held else ""
