@@ -166,8 +166,8 @@ class Logins:
         outside = _in_order(since, {})[sessions:]
         if not any(end == self._next for end in outside):
             self._next, self._turn = outside[0] if outside else None, now
-        old = {end for end in outside if now - since[end] >= patience}
-        if not old:
+        old = {end for end in since if now - since[end] >= patience}
+        if not outside or not old:
             return set()
         said = self._said()
         outside = _in_order(since, said)[sessions:]
@@ -195,11 +195,12 @@ class Logins:
         inside = self.inside(sessions)
         with self._lock:
             new = [end for end in inside if end not in self._numbers]
+            its = [end for end in new if end[0] == last.address][-1:]
             if last.number not in self._numbers.values():
-                for end in [end for end in new if end[0] == last.address][-1:]:
-                    self._numbers[end] = last.number
+                self._numbers |= dict.fromkeys(its, last.number)
             for end in new:
-                self._numbers.setdefault(end, next(self._made_up))
+                if end not in self._numbers:
+                    self._numbers[end] = next(self._made_up)
             found = [Session(last.initiator, end[0], self._numbers[end]) for end in inside]
         return found or [last]
 
