@@ -55,7 +55,8 @@ class HostConfig(Section):
     network: f.NetworkName = Field(
         "netboot",
         description="The network that the host boots from: vlan20 for that of the section "
-        "[network:vlan20]; netboot for that of [netboot].",
+        "[network:vlan20]; netboot for that of [netboot]. If it is not set: the network of the "
+        "host's own name, if there is one.",
         examples=["vlan20"],
     )
     portal_port: f.Port | None = Field(

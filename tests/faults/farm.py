@@ -79,9 +79,15 @@ class Farm:
         )
         golden = self.at / "golden.raw"
         golden.write_bytes(self.golden)
-        words = ["--conf", str(self.conf), "image", "import", "golden", str(golden)]
-        done = self._forks.run(words, namespace=self._namespace, cwd=self.at)
-        assert done[0] == 0, done
+        code, said = self.command("image", "import", "golden", str(golden))
+        assert code == 0, said
+
+    def command(self, *words: str) -> tuple[int, str]:
+        """Run a zfsiscsi command to its end; return its exit code and all that it printed."""
+        assert self._forks, "the farm is not open"
+        argv = ["--conf", str(self.conf), *words]
+        code, out, error = self._forks.run(argv, namespace=self._namespace, cwd=self.at)
+        return code, out + error
 
     def _plug_in(self, number: int) -> None:
         """Make the namespace in which a guest runs, as malware on it would see it."""
@@ -100,6 +106,10 @@ class Farm:
             "link set eth0 up",
         ):
             subprocess.run(["ip", "-n", inside, *command.split()], check=True)
+
+    def inside(self, number: int, *command: str) -> None:
+        """Run a command in the namespace of a host's guest."""
+        subprocess.run(["ip", "netns", "exec", self._inside(number), *command], check=True)
 
     def _inside(self, number: int) -> str:
         return f"{self.network.name}-{number}"
