@@ -90,7 +90,16 @@ def round_trip(one: Rig, host: str, dirty: int, *, synced: bool) -> dict[str, fl
 
 def resident_mib() -> float:
     """Return the memory of this process (proc(5), VmRSS)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+    return _mib("/proc/self/status", "VmRSS:")
+
+
+def available_mib() -> float:
+    """Return the memory that can still be had (proc(5), MemAvailable)."""
+    return _mib("/proc/meminfo", "MemAvailable:")
+
+
+def _mib(table: str, name: str) -> float:
+    for line in Path(table).read_text().splitlines():
+        if line.startswith(name):
             return int(line.split()[1]) / 1024
     return 0.0

@@ -117,10 +117,16 @@ class Initiator:
 
 
 class RawInitiator:
-    """A login PDU by PDU (RFC 7143 11.12), and commands whose answers nobody reads."""
+    """A login PDU by PDU (RFC 7143 11.12), and commands whose answers nobody reads.
 
-    def __init__(self, export: Export) -> None:
+    Args:
+        export: what it logs in to.
+        isid: its own number of the session: another one than that of a session does not replace it.
+    """
+
+    def __init__(self, export: Export, isid: int = 1) -> None:
         self.export = export
+        self.isid = isid
         self.socket = socket.socket()
         self.socket.settimeout(10)
         self._sequence = 0
@@ -178,15 +184,29 @@ class RawInitiator:
 
     def ask_much(self, megabytes: int) -> None:
         """Ask for data and read nothing of it, as a host does that loses power now."""
-        for number in range(megabytes):
-            command = struct.pack(">BBQIBB", 0x88, 0, 0, 2048, 0, 0)
-            head = struct.pack(
-                ">BBHI8sIIII16s",
-                0x01, 0xC0, 0, 0, bytes([0, self.export.lun, *bytes(6)]),
-                number + 1, 1 << 20, self._sequence, 1, command,
-            )  # fmt: skip
-            self.socket.sendall(head)
-            self._sequence += 1
+        for _ in range(megabytes):
+            self._command(0x88, 0xC0, 1 << 20)
+
+    def promise_much(self, commands: int, size: int) -> None:
+        """Announce writes, and send nothing of their data.
+
+        Args:
+            commands: how many.
+            size: bytes of each.
+        """
+        for _ in range(commands):
+            self._command(0x8A, 0xA0, size)
+
+    def _command(self, code: int, flags: int, size: int) -> None:
+        """Send a READ(16) or WRITE(16) of the disk's beginning (SBC-4; RFC 7143 11.3)."""
+        command = struct.pack(">BBQIBB", code, 0, 0, size // SECTOR, 0, 0)
+        head = struct.pack(
+            ">BBHI8sIIII16s",
+            0x01, flags, 0, 0, bytes([0, self.export.lun, *bytes(6)]),
+            self._sequence + 1, size, self._sequence, 1, command,
+        )  # fmt: skip
+        self.socket.sendall(head)
+        self._sequence += 1
 
     def close(self) -> None:
         self.socket.close()
@@ -196,8 +216,8 @@ class RawInitiator:
         stage = {0x01: 0x00, 0x81: 0x81, 0x87: 0x87}[flags]
         head = struct.pack(
             ">BBBB4s6sHIHHII16x",
-            0x43, stage, 0, 0, len(text).to_bytes(4, "big"), bytes([0x80, 0, 0, 0, 0, 1]), 0,
-            1, 0, 0, self._sequence, 0,
+            0x43, stage, 0, 0, len(text).to_bytes(4, "big"), b"\x80" + self.isid.to_bytes(5, "big"),
+            0, 1, 0, 0, self._sequence, 0,
         )  # fmt: skip
         self.socket.sendall(head + text + bytes(-len(text) % 4))
         answer = self._receive(48)
@@ -219,8 +239,8 @@ class RawInitiator:
 
 
 @contextlib.contextmanager
-def raw(export: Export) -> Iterator[RawInitiator]:
-    initiator = RawInitiator(export)
+def raw(export: Export, isid: int = 1) -> Iterator[RawInitiator]:
+    initiator = RawInitiator(export, isid)
     try:
         initiator.connect()
         yield initiator

@@ -62,7 +62,6 @@ def _lio(config: Config) -> LioTarget:
         ports=_ports(config),
         iqn=storage.iqn,
         identities={host.label: Identity.of(host) for host in config.hosts},
-        addresses={host.label: host.ip for host in config.hosts},
     )
 
 

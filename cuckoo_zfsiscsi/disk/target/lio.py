@@ -14,7 +14,6 @@ import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -22,13 +21,13 @@ from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.bounded import ROUND, bounded
 from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
-from cuckoo_zfsiscsi.disk.target import lio_logins as logins
 from cuckoo_zfsiscsi.disk.target.identity import Identity, made_up_serial
 from cuckoo_zfsiscsi.disk.target.lio_backstore import Backstores, forget_reservations
 from cuckoo_zfsiscsi.disk.target.lio_disks import HostDisks
 from cuckoo_zfsiscsi.disk.target.lio_door import Door
-from cuckoo_zfsiscsi.disk.target.lio_group import LUN, Group
+from cuckoo_zfsiscsi.disk.target.lio_group import LUN, Group, portal_of
 from cuckoo_zfsiscsi.disk.target.lio_kernel import ISCSI, check_kernel, entries, rtslib
+from cuckoo_zfsiscsi.disk.target.lio_logins import End
 from cuckoo_zfsiscsi.disk.target.lio_writer import Writer
 from cuckoo_zfsiscsi.disk.target.names import check_names
 from cuckoo_zfsiscsi.errors import TargetError, ZfsIscsiError
@@ -49,8 +48,6 @@ class _Host:
     exported: Path | None = None
     """The device."""
     initiator: str = ""
-    seen: set[str] = field(default_factory=set)
-    """Addresses that its sessions came from."""
 
 
 class LioTarget:
@@ -61,9 +58,9 @@ class LioTarget:
         port: TCP port of it, for hosts that have no other.
         iqn: base name; the target of host pc1 is IQN:pc1.
         identities: how the disk of each host shows itself, by label.
-        addresses: of each host, by label: whose connection is whose.
         portals: address that each host logs in to, by label.
-        ports: TCP port there, by label.
+        ports: TCP port there, by label. No two hosts have both in common: every connection there
+            is the host's, and ends when it is fenced.
     """
 
     def __init__(
@@ -73,7 +70,6 @@ class LioTarget:
         port: int,
         iqn: str,
         identities: Mapping[str, Identity] | None = None,
-        addresses: Mapping[str, IPv4Address] | None = None,
         portals: Mapping[str, IPv4Address] | None = None,
         ports: Mapping[str, int] | None = None,
     ) -> None:
@@ -81,7 +77,6 @@ class LioTarget:
         self._ports = ports or {}
         self._portals = {label: str(address) for label, address in (portals or {}).items()}
         self._identities = identities or {}
-        self._addresses = {label: str(address) for label, address in (addresses or {}).items()}
         self._writer = Writer()
         self._backstores = Backstores(iqn, self._writer)
         self._hosts: dict[str, _Host] = {}
@@ -100,8 +95,7 @@ class LioTarget:
         self._clear(deadline)
         for label in self._identities:
             self._host(label).group.ensure(deadline)
-        names = {address: label for label, address in self._addresses.items()}
-        self._door = Door(portals, names)
+        self._door = Door(self._groups)
 
     def close(self) -> None:
         """As Target.close()."""
@@ -121,9 +115,8 @@ class LioTarget:
         """As Target.fence()."""
         with self._held(host, deadline) as state:
             state.initiator = ""
-            state.group.fence(deadline, partial(self._cut, host))
+            state.group.fence(deadline)
             state.exported = None
-            self._cut(host, deadline, only=state.seen | {self._addresses.get(host, "")})
 
     def prepare(self, disk: Disk, *, deadline: Deadline) -> None:
         """As Target.prepare()."""
@@ -155,7 +148,7 @@ class LioTarget:
                 state.group.admit(credentials, lun, deadline)
             except BaseException:
                 with contextlib.suppress(ZfsIscsiError):
-                    state.group.fence(Deadline(CLOSE_TIMEOUT), partial(self._cut, disk.host))
+                    state.group.fence(Deadline(CLOSE_TIMEOUT))
                     state.exported, state.initiator = None, ""
                 raise
         return Export(*self._portal_of(disk.host), name, LUN, credentials)
@@ -166,10 +159,9 @@ class LioTarget:
         group, deadline = state.group, Deadline(_ASK_TIMEOUT)
         try:
             self._writer.settle(group.path, what, deadline)
-            found = bounded(partial(logins.sessions, group.path), what, deadline)
+            found = bounded(group.sessions, what, deadline)
         except (ZfsIscsiError, OSError) as error:
             raise TargetError(f"the kernel's target does not answer: {error}") from error
-        state.seen |= {session.address for session in found}
         initiator = state.initiator
         gone = initiator and not (group.path / "tpgt_1/acls" / initiator).is_dir()
         if gone and state.initiator == initiator:  # no fence came between
@@ -184,10 +176,14 @@ class LioTarget:
     def _host(self, label: str) -> _Host:
         with self._guard:
             if label not in self._hosts:
-                group = Group(f"{self._iqn}:{label}", *self._portal_of(label), self._writer)
+                group = Group(f"{self._iqn}:{label}", self._portal_of(label), self._writer)
                 disks = HostDisks(label, self._identity(label), group, self._backstores)
                 self._hosts[label] = _Host(group, disks)
             return self._hosts[label]
+
+    def _groups(self) -> dict[str, Group]:
+        with self._guard:
+            return {label: host.group for label, host in self._hosts.items()}
 
     def _identity(self, host: str) -> Identity:
         return self._identities.get(host) or Identity(made_up_serial(host))
@@ -203,28 +199,9 @@ class LioTarget:
         finally:
             state.lock.release()
 
-    def _cut(self, host: str, deadline: Deadline, only: Collection[str] | None = None) -> None:
-        """Close the connections that may be the host's, and are certainly no other host's."""
-        portal, port = self._portal_of(host)
-        found = logins.peers(portal, port)
-        if only is not None:
-            found = {peer for peer in found if peer[0] in only}
-        if found:
-            others = {address for label, address in self._addresses.items() if label != host}
-            others |= bounded(partial(self._others, host), "looking at the other hosts", deadline)
-            logins.cut(portal, port, {p for p in found if p[0] not in others}, deadline)
-
-    def _others(self, host: str) -> set[str]:
-        """Return where the sessions of all other targets come from, also of those not ours."""
-        own = self._host(host).group.path
-        others = [path for path in entries(ISCSI) if path != own]
-        quiet = [path for path in others if not self._writer.under_way(path)]
-        return {session.address for path in quiet for session in logins.sessions(path)}
-
     # All of it
 
-    def _portal_of(self, host: str) -> tuple[str, int]:
-        """Return address and TCP port."""
+    def _portal_of(self, host: str) -> End:
         return self._portals.get(host, self._portal), self._ports.get(host, self._port)
 
     def _check_address(self, portal: str) -> None:
@@ -243,8 +220,8 @@ class LioTarget:
         for path in entries(ISCSI):
             base, _, host = path.name.rpartition(":")  # a label has no colon
             if base == self._iqn:
-                group = Group(path.name, *self._portal_of(host), self._writer)
-                group.remove(deadline, partial(self._cut, host))
+                portal = portal_of(path) or self._portal_of(host)
+                Group(path.name, portal, self._writer).remove(deadline)
         for path in self._backstores.all():
             self._backstores.remove(path, deadline)
         with self._guard:

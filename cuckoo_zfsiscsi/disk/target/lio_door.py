@@ -1,42 +1,48 @@
-"""Ends connections to the portal that say nothing: they keep all other hosts waiting.
+"""Watches the hosts' portals: ends connections that do not log in, and stops a flood of sessions.
 
-The kernel lets in one at a time at each portal, and waits 15 s for whoever has connected to send
-the first request (iscsi_np, drivers/target/iscsi/iscsi_target_login.c). A host that is cut in the
-middle of its login leaves such a connection behind, and an infected guest can make any number.
+The kernel lets in one at a time at each portal, and waits 15 s and more for whoever has connected
+to go on with his login (iscsi_np, drivers/target/iscsi/iscsi_target_login.c). A host that is cut in
+the middle of it leaves such a connection behind, and an infected guest can make any number: its own
+system, after a reboot, could not log in. Nobody limits the sessions of one initiator either, and to
+end one takes the kernel as long as a grace period of RCU, one after the other: a fence would wait
+for hundreds. As each host has a portal of its own, no other host is kept waiting by any of it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from threading import Event, Thread
 
-from cuckoo_zfsiscsi.connections import TIMEOUT, established
+from cuckoo_zfsiscsi.connections import TIMEOUT
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.disk.target.lio_logins import Peer, cut, peers
+from cuckoo_zfsiscsi.disk.target.lio_group import Group
+from cuckoo_zfsiscsi.disk.target.lio_logins import End, connected
+from cuckoo_zfsiscsi.errors import ZfsIscsiError
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 3.0
-"""Seconds that a new connection may be silent: who means to log in does not wait at all."""
-PERIOD = 1.0
-"""Seconds between two looks."""
-HEADER = 48
-"""Bytes with which every request begins (RFC 7143 11.2.1)."""
+"""Seconds that a login may take. It is four answers long: time to send some of it a second time."""
+PERIOD = 0.25
+"""Seconds between two looks: how long a flood goes on."""
+MOST = 8
+"""Sessions that a host may have: two at a boot, and those of earlier boots of the same run, which
+the kernel finds out to be dead after 45 s."""
 
 
 class Door:
-    """Looks at the portals once a second, in a thread of its own.
+    """Looks at all portals, in a thread of its own.
 
     Args:
-        portals: addresses and TCP ports.
-        names: of hosts, by address.
+        groups: of all hosts, by label; called at each look.
     """
 
-    def __init__(self, portals: Collection[Peer], names: Mapping[str, str]) -> None:
-        self._names = names
-        self._heard: dict[Peer, set[Peer]] = {portal: set() for portal in portals}
+    def __init__(self, groups: Callable[[], Mapping[str, Group]]) -> None:
+        self._groups = groups
+        self._fine: dict[str, set[End]] = {}
+        """Connections that had logged in when they were last looked at, by host."""
         self._end = Event()
         self._thread = Thread(target=self._work, name="lio-door", daemon=True)
         self._thread.start()
@@ -48,25 +54,35 @@ class Door:
 
     def _work(self) -> None:
         while not self._end.wait(PERIOD):
+            there: dict[End, set[End]] = {}
             with suppress(OSError):  # the next look may see more
-                for portal in self._heard:
-                    self._look(*portal)
+                there = connected()
+            for label, group in self._groups().items():
+                with suppress(OSError):
+                    self._look(label, group, there.get(group.logins.portal, set()))
 
-    def _look(self, portal: str, port: int) -> None:
-        there, heard = peers(portal, port), self._heard[portal, port]
-        heard &= there
-        if there == heard:  # as nearly always: nobody has to be asked
+    def _look(self, label: str, group: Group, there: Collection[End]) -> None:
+        group.logins.see(there)
+        fine = self._fine.setdefault(label, set())
+        fine &= set(there)
+        if len(fine) == len(there):  # as nearly always: nobody has to be asked
             return
-        silent = set()
-        for one in established(port, own=portal):
-            if one.received >= HEADER:
-                heard.add((one.address, one.port))
-            elif one.silent >= PATIENCE:
-                silent.add((one.address, one.port))
-        for address in sorted({address for address, _ in silent}):
-            who = self._names.get(address, "no host of ours")
+        sessions = group.count_sessions()
+        if sessions > MOST:
+            self._refuse(label, group, sessions)
+        if sessions == len(there):  # if there are more, some of them have lost their connection
+            fine |= set(there)
+        elif late := group.logins.late(sessions, PATIENCE):
             log.warning(
-                "%s (%s) holds a connection to %s:%d and says nothing: it is ended, as nobody else "
-                "can log in meanwhile", address, who, portal, port,
+                "%d connections to the disk of %s, from %s, did not log in within %g s: ended",
+                len(late), label, ", ".join(sorted({end[0] for end in late})), PATIENCE,
             )  # fmt: skip
-        cut(portal, port, silent, Deadline(TIMEOUT))
+            group.cut(Deadline(TIMEOUT), late)
+
+    def _refuse(self, label: str, group: Group, sessions: int) -> None:
+        with suppress(ZfsIscsiError):  # a fence may be under way
+            if group.refuse(Deadline(TIMEOUT)):
+                log.warning(
+                    "%s has %d sessions with its disk: it can't log in any more until its next "
+                    "reset", label, sessions,
+                )  # fmt: skip

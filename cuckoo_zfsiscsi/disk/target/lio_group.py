@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import logging
+import secrets
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.disk.target import Credentials
+from cuckoo_zfsiscsi.disk.bounded import bounded
+from cuckoo_zfsiscsi.disk.target import Credentials, Session
 from cuckoo_zfsiscsi.disk.target.lio_kernel import (
     ISCSI,
     entries,
     get,
     links,
     put,
+    refusals,
     remove,
     remove_acl,
     remove_target,
     rtslib,
 )
+from cuckoo_zfsiscsi.disk.target.lio_logins import (
+    End,
+    Logins,
+    connected,
+    count_sessions,
+    cut,
+    last_sessions,
+)
 from cuckoo_zfsiscsi.disk.target.lio_writer import Writer
 from cuckoo_zfsiscsi.errors import DeadlineExceededError, TargetError
 
+log = logging.getLogger(__name__)
+
 LUN = 0
 """As the guest sees it."""
-PATIENCE = 0.5
-"""Seconds after which what keeps a removal waiting is cut."""
+PATIENCE = 0.2
+"""Seconds after which a removal that still goes on may be waiting for a login that does not end."""
+_LOOKS = 15
+"""Times that, after which sessions are cut, too."""
+COMMANDS = 32
+"""Commands that a session may have under way: for each the kernel takes the memory of its data."""
 _POLL = 0.005
 _LINK = "disk"
 _MOST_LUNS = 256
@@ -37,14 +55,20 @@ _ATTRIBUTES = {
     "demo_mode_write_protect": "1",
     "prod_mode_write_protect": "0",
     "demo_mode_discovery": "0",  # tells nobody of targets that are not his
+    "default_cmdsn_depth": str(COMMANDS),
 }
 _PARAMETERS = {
     "TargetAlias": "disk",  # LIO's says that it is LIO
     "MaxRecvDataSegmentLength": "262144",  # 8 KiB by default: slow writes
 }
 
-Cut = Callable[[Deadline], None]
-"""Closes connections that a removal may be waiting for."""
+
+def portal_of(target: Path) -> End | None:
+    """Return where a target is logged in to, as far as it was made."""
+    for portal in entries(target / "tpgt_1/np"):
+        address, _, port = portal.name.rpartition(":")
+        return address, int(port)
+    return None
 
 
 class Group:
@@ -52,17 +76,17 @@ class Group:
 
     Args:
         name: IQN.
-        portal: address.
-        port: TCP port.
+        portal: address and TCP port, which no other target has: all connections to it are its own.
         writer: of configfs.
     """
 
-    def __init__(self, name: str, portal: str, port: int, writer: Writer) -> None:
+    def __init__(self, name: str, portal: End, writer: Writer) -> None:
         self.name = name
         self.path = ISCSI / name
+        self.logins = Logins(portal)
         self._group = self.path / "tpgt_1"
-        self._portal, self._port = portal, port
         self._writer = writer
+        self._refusing: list[Path] = []
 
     def ensure(self, deadline: Deadline) -> None:
         """Make it, or put in order what someone has changed.
@@ -78,7 +102,7 @@ class Group:
         group = self._group
         return (
             get(group / "enable") == "1"
-            and (group / "np" / f"{self._portal}:{self._port}").is_dir()
+            and (group / "np" / "{}:{}".format(*self.logins.portal)).is_dir()
             and all(get(group / "attrib" / name) == value for name, value in _ATTRIBUTES.items())
         )
 
@@ -90,7 +114,7 @@ class Group:
             put(self._group / "attrib" / name, value)
         for name, value in _PARAMETERS.items():
             put(self._group / "param" / name, value)
-        rts.NetworkPortal(tpg, self._portal, self._port)
+        rts.NetworkPortal(tpg, *self.logins.portal)
         tpg.enable = True  # nothing if it is: twice is EINVAL
 
     # Disks, which no host can see
@@ -167,8 +191,29 @@ class Group:
         if told != wanted or self.acls() != [acl]:
             raise TargetError(f"the kernel has other credentials for {self.name} than it was told")
 
-    def fence(self, deadline: Deadline, cut: Cut) -> None:
-        """Let nobody in any more, and nobody be in.
+    def refuse(self, deadline: Deadline) -> bool:
+        """Let nobody log in any more until the next export; sessions stay. False: so it is already.
+
+        Raises:
+            TargetError: refused.
+            DeadlineExceededError, CancelledError: not done.
+        """
+        if self._writer.under_way(self.path):
+            return False
+        what = f"refusing logins to {self.name}"
+        with refusals(what):
+            return bounded(self._refuse, what, deadline)
+
+    def _refuse(self) -> bool:
+        if (acls := self.acls()) == self._refusing:
+            return False
+        for acl in acls:
+            put(acl / "auth/password", secrets.token_hex(8))
+        self._refusing = acls
+        return True
+
+    def fence(self, deadline: Deadline) -> None:
+        """Let nobody in any more, and nobody be in, nor connected.
 
         Raises:
             TargetError: refused.
@@ -176,19 +221,54 @@ class Group:
         """
         what = f"fencing {self.name}"
         for path in self._writer.under_way(self.path):  # what an earlier fence has begun
-            self._remove(path, lambda: None, what, deadline, cut)
+            self._remove(path, lambda: None, what, deadline)
         for acl in self.acls():
-            self._remove(acl, partial(remove_acl, acl), what, deadline, cut)
+            self._remove(acl, partial(remove_acl, acl), what, deadline)
         while self.acls() or self._is_used():
             deadline.sleep(_POLL, f"{what}: waiting for the session to end")
+        self.cut(deadline)
+
+    # Who is logged in
+
+    def sessions(self) -> list[Session]:
+        """Return every session.
+
+        Raises:
+            OSError: the kernel can't be asked.
+        """
+        last = last_sessions(self.path)
+        if len(last) != 1:  # nobody; or someone has made another way in
+            return last
+        self.logins.see(connected().get(self.logins.portal, set()))
+        return self.logins.sessions(last[0], self.count_sessions())
+
+    def count_sessions(self) -> int:
+        """Return how many there are, those included whose connection has just ended."""
+        return count_sessions(self.path)
 
     def _is_used(self) -> bool:
         """Return whether someone is logged in, whoever it is."""
-        count = get(self.path / "fabric_statistics/iscsi_instance/sessions")
         groups = entries(self.path, "tpgt_")
-        return count not in (None, "0") or any(get(g / "dynamic_sessions") for g in groups)
+        return self.count_sessions() > 0 or any(get(g / "dynamic_sessions") for g in groups)
 
-    def remove(self, deadline: Deadline, cut: Cut) -> None:
+    def cut(self, deadline: Deadline, which: Collection[End] | None = None) -> None:
+        """Close connections to its portal.
+
+        Args:
+            deadline: for it.
+            which: their other ends; None for all.
+        """
+        portal = self.logins.portal
+        found = connected().get(portal, set())
+        if which is None and found:
+            log.warning(
+                "cuts %d connections to %s, which do not end by themselves: from %s",
+                len(found), self.name, ", ".join(sorted({end[0] for end in found})),
+            )  # fmt: skip
+        if found:
+            cut(portal, which, deadline)
+
+    def remove(self, deadline: Deadline) -> None:
         """Remove the target with all that is in it.
 
         Raises:
@@ -196,20 +276,23 @@ class Group:
             DeadlineExceededError, CancelledError: not done.
         """
         call = partial(remove_target, self.path)
-        self._remove(self.path, call, f"removing the target {self.name}", deadline, cut)
+        self._remove(self.path, call, f"removing the target {self.name}", deadline)
 
-    def _remove(
-        self, path: Path, call: Callable[[], None], what: str, deadline: Deadline, cut: Cut
-    ) -> None:
+    def _remove(self, path: Path, call: Callable[[], None], what: str, deadline: Deadline) -> None:
         """Remove something that may be waiting for a host that is off.
 
         A login that was begun and not ended holds its ACL: for 15 s, and for ever with Linux 6.1,
-        where its time runs out only if something arrives.
+        where its time runs out only if something arrives. So it is cut, when the sessions are gone:
+        these end one after the other, quickly, but 2 s later if their connections are cut
+        (ISCSI_RX_THREAD_TCP_TIMEOUT); then all at once, which is better for very many.
         """
-        with contextlib.suppress(DeadlineExceededError):
-            return self._writer.remove(path, call, what, deadline.within(PATIENCE))
-        deadline.check(what)
-        cut(deadline)
+        for _ in range(_LOOKS):
+            with contextlib.suppress(DeadlineExceededError):
+                return self._writer.remove(path, call, what, deadline.within(PATIENCE))
+            deadline.check(what)
+            if not self.count_sessions():
+                break
+        self.cut(deadline)
         return self._writer.remove(path, call, what, deadline)
 
     def _tpg(self) -> object:

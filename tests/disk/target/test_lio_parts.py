@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.target import Session
 from cuckoo_zfsiscsi.disk.target import lio_kernel as kernel
-from cuckoo_zfsiscsi.disk.target.lio_logins import cut, peers, read_session
+from cuckoo_zfsiscsi.disk.target.lio_logins import End, Logins, connected, cut, read_session
 from cuckoo_zfsiscsi.disk.target.lio_writer import Writer
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, TargetError
 from tests.waiting import HANG, wait
@@ -76,20 +77,121 @@ def test_nobody_is_logged_in(text: str) -> None:
     assert read_session("iqn.x:pc1.g1", text) is None
 
 
+def there(portal: End) -> set[End]:
+    return connected().get(portal, set())
+
+
 def test_who_is_connected_and_how_that_ends() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        assert peers("127.0.0.1", port) == set()
-        place = ("127.0.0.1", port)
-        with socket.create_connection(place) as one, socket.create_connection(place) as two:
-            ends = {one.getsockname(), two.getsockname()}
-            assert peers("127.0.0.1", port) == ends
-            cut("127.0.0.1", port, {one.getsockname()}, Deadline(HANG))
-            assert peers("127.0.0.1", port) == {two.getsockname()}
-            with pytest.raises(ConnectionResetError):
-                one.recv(1)
-            cut("127.0.0.1", port, set(), Deadline(HANG))
-            assert peers("127.0.0.1", port) == {two.getsockname()}
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        portal = server.getsockname()
+        assert there(portal) == set()
+        wires = [stack.enter_context(socket.create_connection(portal)) for _ in range(3)]
+        first, *rest = [wire.getsockname() for wire in wires]
+        assert there(portal) == {first, *rest}
+        cut(portal, set(), Deadline(HANG))
+        assert there(portal) == {first, *rest}
+        cut(portal, {first}, Deadline(HANG))
+        assert there(portal) == set(rest)
+        with pytest.raises(ConnectionResetError):
+            wires[0].recv(1)
+        cut(portal, None, Deadline(HANG))
+        assert there(portal) == set()
+        with socket.create_connection(portal):  # it still listens
+            pass
+
+
+def test_very_many_connections_are_cut() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as server, ExitStack() as stack:
+        portal = server.getsockname()
+        wires = [stack.enter_context(socket.create_connection(portal)) for _ in range(150)]
+        cut(portal, {wire.getsockname() for wire in wires[1:]}, Deadline(HANG))
+        assert there(portal) == {wires[0].getsockname()}
+
+
+def ends(*ports: int) -> list[End]:
+    return [("10.99.0.11", port) for port in ports]
+
+
+class Heard(Logins):
+    """Connections that have sent so many bytes, without a kernel."""
+
+    def __init__(self, **said: int) -> None:
+        super().__init__(("10.99.0.1", 3271))
+        self.said = {("10.99.0.11", int(port.strip("p"))): size for port, size in said.items()}
+
+    def _said(self) -> dict[End, int]:
+        return self.said
+
+
+def test_the_oldest_connections_are_the_sessions() -> None:
+    logins = Heard(p1=500, p2=500, p3=48)
+    logins.see(ends(2), 1.0)
+    logins.see(ends(2, 1, 3), 2.0)
+    assert logins.inside(0) == []
+    assert logins.inside(2) == ends(2, 1)
+    assert logins.inside(3) == ends(2, 1, 3)
+    logins.see(ends(1, 3), 3.0)
+    assert logins.inside(1) == ends(1)
+
+
+@pytest.mark.parametrize(
+    ("now", "said", "sessions", "late"),
+    [
+        (2.9, {"p1": 0, "p2": 0}, 0, ()),
+        (3.0, {"p1": 0, "p2": 0}, 0, (1, 2)),
+        (3.0, {"p1": 47, "p2": 48}, 0, (1,)),  # 2 has waited for 1
+        (3.0, {"p1": 48, "p2": 48}, 0, (1,)),
+        (3.0, {"p1": 500, "p2": 0}, 1, (2,)),
+        (3.0, {"p1": 0, "p2": 500}, 1, (1,)),
+        (9.0, {"p1": 0, "p2": 0}, 2, ()),
+    ],
+)
+def test_who_could_have_logged_in(
+    now: float, said: dict[str, int], sessions: int, late: tuple[int, ...]
+) -> None:
+    logins = Heard(**said)
+    logins.see(ends(1, 2), 0.0)
+    assert logins.late(0, 3.0, 0.0) == set()
+    assert logins.late(sessions, 3.0, now) == set(ends(*late))
+
+
+def test_who_waited_has_his_time_when_it_is_his_turn() -> None:
+    logins = Heard(p1=48, p2=48)
+    logins.see(ends(1, 2), 0.0)
+    logins.late(0, 3.0, 0.0)
+    assert logins.late(0, 3.0, 3.0) == set(ends(1))
+    logins.see(ends(2), 3.25)
+    assert logins.late(0, 3.0, 3.25) == set()
+    assert logins.late(0, 3.0, 6.0) == set()
+    assert logins.late(0, 3.0, 6.25) == set(ends(2))
+
+
+def test_silent_ones_that_come_later_give_nobody_more_time() -> None:
+    logins = Heard(p1=48, p2=0)
+    logins.see(ends(1), 0.0)
+    logins.late(0, 3.0, 0.0)
+    logins.see(ends(1, 2), 0.1)
+    assert logins.late(0, 3.0, 3.1) == set(ends(1, 2))
+
+
+def test_each_session_keeps_its_number() -> None:
+    logins = Heard(p1=500, p2=500, p3=500)
+
+    def last(number: int) -> Session:
+        return Session("iqn.x:pc1.g1", "10.99.0.11", number)
+
+    def numbers(number: int, sessions: int) -> list[int]:
+        return [one.number for one in logins.sessions(last(number), sessions)]
+
+    assert numbers(7, 1) == [7], "its connection is gone already"
+    logins.see(ends(1), 0.0)
+    assert numbers(7, 1) == [7]
+    logins.see(ends(1, 2), 1.0)
+    assert numbers(9, 2) == [7, 9]
+    logins.see(ends(1, 2, 3, 4), 2.0)
+    assert numbers(12, 4) == [7, 9, -1, 12], "11 was never the last when somebody looked"
+    logins.see(ends(3), 3.0)
+    assert numbers(11, 1) == [-1]
 
 
 def test_configfs_that_is_not_mounted(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.disk.target.lio import LioTarget
-from tests.zfs.target.lio import MakeDisk, Volumes, make_target, opened
+from tests.zfs.target.lio import PORTS, MakeDisk, Volumes, make_target, opened
 from tests.zfs.zfs import zfs
 
 _numbers = count(1)
@@ -40,8 +40,8 @@ def device(volumes: Volumes) -> Iterator[Path]:
 
 @pytest.fixture
 def port() -> int:
-    """Return a port of this test alone."""
-    return 3300 + next(_numbers)
+    """Return the first of some ports that are of this test alone."""
+    return 3300 + PORTS * next(_numbers)
 
 
 @pytest.fixture

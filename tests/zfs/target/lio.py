@@ -20,6 +20,8 @@ from tests.zfs.zfs import zfs
 
 IQN = "iqn.2017-10.test.lio"
 SECRET = "aB3456789012345"
+PORTS = 16
+"""That a target of these tests may have."""
 
 
 class Volumes:
@@ -60,16 +62,16 @@ def make_target(
     *,
     iqn: str = IQN,
     identities: Mapping[str, Identity] | None = None,
-    addresses: Mapping[str, IPv4Address] | None = None,
     portals: Mapping[str, IPv4Address] | None = None,
 ) -> LioTarget:
+    """Return a target whose hosts pc1, pc2, ... have the ports from the next one on."""
     return LioTarget(
         portal=IPv4Address("127.0.0.1"),
         port=port,
         iqn=iqn,
         identities=identities,
-        addresses=addresses,
         portals=portals,
+        ports={f"pc{number}": port + number for number in range(1, PORTS)},
     )
 
 
