@@ -208,6 +208,31 @@ class RawInitiator:
         self.socket.sendall(head)
         self._sequence += 1
 
+    def write(self, expected: int, data: bytes, *, unsolicited: bytes = b"") -> None:
+        """Ask to write so many bytes, and send others, of which the answer is not read.
+
+        Args:
+            expected: bytes that the command promises (RFC 7143 11.3.4).
+            data: immediate: in the command itself.
+            unsolicited: in a PDU of its own that nobody has asked for (RFC 7143 11.7).
+        """
+        lun = bytes([0, self.export.lun, *bytes(6)])
+        command = struct.pack(">BBQIBB", 0x8A, 0, 0, expected // SECTOR, 0, 0)
+        flags = 0x21 if unsolicited else 0xA1  # a write; whether it is all
+        tag = self._sequence + 1
+        head = struct.pack(
+            ">BBHI8sIIII16s",
+            0x01, flags, 0, len(data), lun, tag, expected, self._sequence, 1, command,
+        )  # fmt: skip
+        self.socket.sendall(head + data + bytes(-len(data) % 4))
+        self._sequence += 1
+        if unsolicited:
+            head = struct.pack(
+                ">BBHI8sIIIIIII4x",
+                0x05, 0x80, 0, len(unsolicited), lun, tag, 0xFFFFFFFF, 0, 1, 0, 0, 0,
+            )  # fmt: skip
+            self.socket.sendall(head + unsolicited)
+
     def close(self) -> None:
         self.socket.close()
 

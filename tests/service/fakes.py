@@ -46,6 +46,7 @@ class World:
     firmware: Session | None = None
     """That by which the system was loaded, beside the system's own."""
     script: str | Ask | None = None
+    target_ended: str = ""
     files: dict[str, Path] = field(default_factory=dict)
     boots: bool = True
     """The machine comes up when it is switched on and armed."""
@@ -274,6 +275,9 @@ class FakeTarget:
     def sessions(self, host: str) -> list[Session]:
         self.world.act("sessions")
         return [one for one in (self.world.firmware, self.world.session) if one]
+
+    def ended(self, host: str) -> str:
+        return self.world.target_ended
 
 
 class FakeBoots:
