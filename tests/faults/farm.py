@@ -79,9 +79,7 @@ class Farm:
         )
         golden = self.at / "golden.raw"
         golden.write_bytes(self.golden)
-        words = ["--conf", str(self.conf), "image", "import", "golden", str(golden)]
-        done = self._forks.run(words, namespace=self._namespace, cwd=self.at)
-        assert done[0] == 0, done
+        self.zfsiscsi("image", "import", "golden", str(golden))
 
     def _plug_in(self, number: int) -> None:
         """Make the namespace in which a guest runs, as malware on it would see it."""
@@ -105,8 +103,25 @@ class Farm:
         return f"{self.network.name}-{number}"
 
     @property
-    def _namespace(self) -> Path:
+    def namespace(self) -> Path:
+        """Of the server."""
         return FOLDER / self.network.name
+
+    def inside(self, label: str) -> Path:
+        """Return the namespace of a host's guest."""
+        return FOLDER / self._inside(self.labels.index(label) + 1)
+
+    def guard(self) -> None:
+        """Load the firewall, as its unit does."""
+        self.zfsiscsi("netboot", "firewall", "--apply")
+
+    def zfsiscsi(self, *words: str) -> str:
+        """Run the command line on the server; return what it printed."""
+        assert self._forks, "the farm is not open"
+        words = ("--conf", str(self.conf), *words)
+        code, out, err = self._forks.run(words, namespace=self.namespace, cwd=self.at)
+        assert code == 0, out + err
+        return out
 
     def play(self, label: str, *options: str) -> None:
         """Decide what a guest does from its next power-on."""
@@ -131,10 +146,15 @@ class Farm:
         words = ["--conf", str(self.conf), "serve"]
         with self.log.open("ab") as log:
             self._service = self._forks.fork(
-                words, namespace=self._namespace, cwd=self.at, outputs=[log, log]
+                words, namespace=self.namespace, cwd=self.at, outputs=[log, log]
             )
         self.wait(lambda: self.answers() or not self.runs, "the service's start")
         assert self.runs, self.seen()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the service; None before its start."""
+        return self._service.pid if self._service else None
 
     @property
     def runs(self) -> bool:

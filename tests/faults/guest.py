@@ -2,9 +2,10 @@
 
 It is what the emulated machine starts instead of QEMU: asks for its boot script as iPXE does, logs
 in with the credentials in it (libiscsi), answers a DCE/RPC bind on 135 and CAPE's agent's GET / on
-8000. `POST /infect` writes over the boot sector; `GET /sector` tells what is in it. `POST /execute`
-runs a program in its network, which sees an empty /etc of its own. After `GET /pinning` it hangs up
-on whoever has another address, as CAPE's agent does.
+8000. `POST /infect` writes over the boot sector and tells with what; `GET /sector` tells what is in
+it, `GET /disk` what is in all of the disk, `GET /ibft` the boot script. `POST /execute` runs a
+program in its network, which sees an empty /etc of its own. After `GET /pinning` it hangs up on
+whoever has another address, as CAPE's agent does.
 
     guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login] [--after SECONDS]
 """
@@ -24,10 +25,13 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 SECTOR = 512
+CHUNK = 256
+"""Sectors that are read at once."""
 HANG = 120
 """Seconds for one answer of the server's. As in tests/waiting.py; nothing is imported here but
 Python's own, as this is started at each boot."""
@@ -43,7 +47,7 @@ class Disk:
         lib = self._lib = ctypes.CDLL("libiscsi.so.7")
         lib.iscsi_create_context.restype = ctypes.c_void_p
         lib.iscsi_get_error.restype = ctypes.c_char_p
-        for name in ("iscsi_read16_sync", "iscsi_write16_sync"):
+        for name in ("iscsi_read16_sync", "iscsi_write16_sync", "iscsi_readcapacity16_sync"):
             getattr(lib, name).restype = ctypes.c_void_p
         self._lun = lun
         self._context = ctypes.c_void_p(lib.iscsi_create_context(initiator.encode()))
@@ -56,21 +60,34 @@ class Disk:
             raise ConnectionError(lib.iscsi_get_error(self._context).decode())
         self._lock = threading.Lock()
 
-    def read(self) -> bytes:
-        """Return the boot sector."""
-        task = self._done("read", SECTOR)
-        data = ctypes.cast(task + 72, ctypes.POINTER(ctypes.c_void_p))[0]
-        return ctypes.string_at(data, SECTOR)
+    def read(self, lba: int = 0, count: int = 1) -> bytes:
+        """Return sectors; the boot sector by default."""
+        size = count * SECTOR
+        where = ctypes.c_uint64(lba)
+        return self._data(self._done("read16", where, size, SECTOR, 0, 0, 0, 0, 0), size)
+
+    def read_all(self) -> Iterator[bytes]:
+        """Give the whole disk, piece by piece."""
+        answer = self._data(self._done("readcapacity16"), 8)
+        sectors = int.from_bytes(answer, "big") + 1
+        for lba in range(0, sectors, CHUNK):
+            yield self.read(lba, min(CHUNK, sectors - lba))
 
     def write(self, data: bytes) -> None:
         """Write the boot sector."""
-        self._done("write", data, len(data))
+        self._done("write16", ctypes.c_uint64(0), data, len(data), SECTOR, 0, 0, 0, 0, 0)
+
+    def _data(self, task: int, size: int) -> bytes:
+        try:
+            data = ctypes.cast(task + 72, ctypes.POINTER(ctypes.c_void_p))[0]
+            return ctypes.string_at(data, size)
+        finally:
+            self._lib.scsi_free_scsi_task(ctypes.c_void_p(task))
 
     def _done(self, verb: str, *what: object) -> int:
         with self._lock:
-            call = getattr(self._lib, f"iscsi_{verb}16_sync")
-            lba = ctypes.c_uint64(0)
-            task: int | None = call(self._context, self._lun, lba, *what, SECTOR, 0, 0, 0, 0, 0)
+            call = getattr(self._lib, f"iscsi_{verb}_sync")
+            task: int | None = call(self._context, self._lun, *what)
         # The first member of the task is its SCSI status, the tenth pointer-sized one its data.
         if not task or ctypes.cast(task, ctypes.POINTER(ctypes.c_int))[0]:
             raise OSError(f"the {verb} failed")
@@ -113,6 +130,7 @@ def answer_rpc() -> None:
 
 class Agent(http.server.BaseHTTPRequestHandler):
     disk: Disk | None = None
+    script = ""
     pinned = ""
 
     def log_message(self, *_: Any) -> None: ...
@@ -125,6 +143,13 @@ class Agent(http.server.BaseHTTPRequestHandler):
             Agent.pinned = peer
         if self.path == "/sector" and self.disk:
             self._send({"sha256": hashlib.sha256(self.disk.read()).hexdigest()})
+        elif self.path == "/disk" and self.disk:
+            found = hashlib.sha256()
+            for piece in self.disk.read_all():
+                found.update(piece)
+            self._send({"sha256": found.hexdigest()})
+        elif self.path == "/ibft":
+            self._send({"script": self.script})
         else:
             self._send({"message": "CAPE Agent!", "version": "0.1"})
 
@@ -133,8 +158,9 @@ class Agent(http.server.BaseHTTPRequestHandler):
             self._send(execute(self.rfile.read(int(self.headers["Content-Length"])).decode()))
             return
         assert self.disk
-        self.disk.write(os.urandom(SECTOR))
-        self._send({"message": "infected"})
+        sector = os.urandom(SECTOR)
+        self.disk.write(sector)
+        self._send({"message": "infected", "sector": sector.hex()})
 
     def _send(self, answer: dict[str, str]) -> None:
         body = json.dumps(answer).encode()
@@ -155,6 +181,12 @@ def execute(form: str) -> dict[str, str]:
     return {"stdout": done.stdout, "stderr": done.stderr}
 
 
+def forget_neighbours() -> None:
+    """As a machine that boots: it asks for the server's MAC address, which hears of its own so."""
+    flush = os.posix_spawnp("ip", ["ip", "neigh", "flush", "dev", "eth0"], os.environ)
+    os.waitpid(flush, 0)
+
+
 def daemonize(pidfile: Path) -> None:
     """As QEMU does: the parent ends when the child lives."""
     if os.fork():
@@ -172,6 +204,7 @@ def main() -> None:
     parser.add_argument("--after", type=float, default=0.0, help="seconds from script to login")
     options = parser.parse_args()
     daemonize(options.pidfile)
+    forget_neighbours()
     while not options.no_login and Agent.disk is None:
         try:
             with urllib.request.urlopen(options.script, timeout=HANG) as answer:
@@ -180,7 +213,7 @@ def main() -> None:
                 time.sleep(1)
                 continue
             time.sleep(options.after)
-            Agent.disk = log_in(script)
+            Agent.disk, Agent.script = log_in(script), script
         except OSError as error:
             sys.stderr.write(f"{error}\n")
             time.sleep(0.1)

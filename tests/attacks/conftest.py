@@ -1,0 +1,36 @@
+"""Hosts under one service, and malware on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.farm import Farm
+from tests.faults.forked import ForkServer
+from tests.faults.patience import SERVICE, TEST
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what a test waits for be named by the test, before pytest ends it without a word."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TEST))
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    with ForkServer() as made:
+        yield made
+
+
+@pytest.fixture
+def farm(tmp_path: Path, forks: ForkServer) -> Iterator[Farm]:
+    """Four hosts, plugged in; the service is not started yet."""
+    made = Farm(tmp_path, 4, forks, SERVICE)
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
