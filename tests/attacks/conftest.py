@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.attacks.infection import Infection
 from tests.faults.farm import Farm
 from tests.faults.forked import ForkServer
 from tests.faults.patience import SERVICE, TEST
@@ -34,3 +35,18 @@ def farm(tmp_path: Path, forks: ForkServer) -> Iterator[Farm]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def infection(tmp_path: Path, forks: ForkServer) -> Iterator[Infection]:
+    """Two hosts behind the firewall: pc1 is in a run, and infected; pc2 is off and clean."""
+    farm = Farm(tmp_path, 2, forks, SERVICE)
+    try:
+        farm.open()
+        farm.guard()
+        farm.start()
+        made = Infection(farm)
+        made.begin()
+        yield made
+    finally:
+        farm.close()

@@ -27,9 +27,9 @@ from statistics import median
 
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
-from cuckoo_zfsiscsi.lab.network import BMCS, SERVER, bmc_address, host_address, mac
+from cuckoo_zfsiscsi.lab.network import host_address
 from tests.attacks.attacker import WRONG
-from tests.attacks.infected import Knowledge, Peer
+from tests.attacks.infection import CONTROL, knowledge
 from tests.attacks.moves import primitives
 from tests.faults.farm import Farm
 from tests.faults.patience import SERVICE
@@ -38,7 +38,6 @@ from tests.processes import alive
 from tests.waiting import HANG, wait
 
 ROOT = Path(__file__).parents[2]
-CONTROL = BMCS.network_address + 1
 CONTROL_PORT = 8470
 TOKEN = "a-token-of-the-test"
 INFECTED = "pc1"
@@ -52,6 +51,8 @@ START, RESET = 2.0, 1.0
 """Seconds by which a sibling's start, and its reset, may be later than in calm."""
 SINCE = 3.0
 """Seconds after a move that takes another's place in which what is late is its work."""
+TRIES = 3
+"""Boots of the infected host that may fail in a row."""
 LAST = 20
 """Moves that a failure shows."""
 
@@ -146,13 +147,12 @@ class Session:
         self._siblings = [label for label in farm.labels if label != INFECTED]
         self._runs: list[Run] = []
         self._lock = threading.Lock()
-        self._over = threading.Event()
         self._watched: dict[int, str] = {}
 
     def run(self, moves: int) -> Result:
         """Play it; return what it showed."""
         self.log.touch()
-        self._knowledge()
+        (self.farm.at / "knows.json").write_text(knowledge(self.farm).dump())
         self.farm.network.ip(f"addr add {CONTROL}/32 dev lo")
         text = self.farm.conf.read_text()
         token = self.farm.at / "token"
@@ -173,22 +173,6 @@ class Session:
         self._judge()
         return self.result
 
-    def _knowledge(self) -> None:
-        peers = {
-            label: Peer(label, str(host_address(number)), mac(number))
-            for number, label in enumerate(self.farm.labels, 1)
-        }
-        numbers = range(1, len(peers) + 1)
-        knows = Knowledge(
-            own=peers[INFECTED],
-            siblings=tuple(peers[label] for label in self._siblings),
-            server=str(SERVER.ip),
-            control=str(CONTROL),
-            bmcs=tuple(str(bmc_address(number)) for number in numbers),
-            iqn="iqn.2026-01.org.example",
-        )
-        (self.farm.at / "knows.json").write_text(knows.dump())
-
     # The phases.
 
     def _in_calm(self) -> None:
@@ -201,10 +185,12 @@ class Session:
         self._runs.clear()
 
     def _attack(self, moves: int) -> None:
-        played, self._over = 0, threading.Event()
-        with self._playing(self._over):
-            while played < moves and not self._is_lost():
-                played += self._live(played, min(LIFE, moves - played))
+        played = failed = 0
+        over = threading.Event()
+        with self._playing(over):
+            while played < moves and failed < TRIES and not self._is_lost():
+                done = self._live(played, min(LIFE, moves - played))
+                played, failed = played + done, 0 if done else failed + 1
         self.result.moves = played
 
     @contextmanager
