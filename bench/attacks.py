@@ -3,6 +3,8 @@
     .venv/bin/python -m bench.attacks [--moves 2000] [--seed N] [--only A,B] [--without A,B]
                                       [--show] [--json FILE]
     .venv/bin/python -m bench.attacks --list
+    .venv/bin/python -m bench.attacks --table [ARGUMENT...]
+    .venv/bin/python -m bench.attacks --document
 
 The service, its target, its DHCP server, its firewall and one BMC per host are real, the hosts'
 guests are played. The infected one plays moves, of more than forty kinds: frames, ARP, DHCP, TFTP,
@@ -12,6 +14,10 @@ finds on its disk is compared with the golden image, whole. A seed plays the sam
 No run may begin or end with a wrong disk, no process of the service may die, no start may fail, and
 none be late by more than 2 s, no reset by more than 1 s; but for boots that the service gives up
 because somebody is in their host's place on the wire that they share.
+
+--list prints the primitives. --table plays the attacks of tests/attacks one by one, with arguments
+for pytest, and prints how each ended and what it has measured. --document puts their table into
+docs/security.rst.
 """
 
 from __future__ import annotations
@@ -24,10 +30,16 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
+from tests.attacks import table
 from tests.attacks.moves import primitives
 from tests.attacks.session import Result, Session
 from tests.faults.farm import Farm
 from tests.faults.patience import SERVICE
+
+ATTACKS = table.TESTS / "attacks"
+DOCUMENT = table.TESTS.parent / "docs" / "security.rst"
 
 
 def play(
@@ -54,6 +66,14 @@ def play(
             farm.close()
 
 
+def play_each(arguments: list[str]) -> int:
+    """Run the tests of all attacks, and print their table; 1 if one of them fails."""
+    seen, attacks = table.Seen(), table.find()
+    code = pytest.main(["-q", *(arguments or [str(ATTACKS)])], plugins=[seen])
+    print(table.show(attacks, seen))
+    return int(code != 0)
+
+
 def words(text: str) -> list[str]:
     """Return the words between commas."""
     return [word for word in text.split(",") if word]
@@ -68,11 +88,18 @@ def main() -> int:
     parser.add_argument("--without", default="", help="primitives or themes, by commas")
     parser.add_argument("--list", action="store_true", help="print all primitives")
     parser.add_argument("--show", action="store_true", help="print all logs in the end")
+    parser.add_argument("--table", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="see above")
+    parser.add_argument("--document", action="store_true", help="see above")
     parser.add_argument("--json", type=Path, help="write what came out to this file")
     options = parser.parse_args()
     if options.list:
         for one in primitives().values():
             print(f"{one.name:20} {one.what}")
+        return 0
+    if options.table is not None:
+        return play_each(options.table)
+    if options.document:
+        DOCUMENT.write_text(table.update(DOCUMENT.read_text(), table.find()))
         return 0
     seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
