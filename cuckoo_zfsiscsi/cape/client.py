@@ -67,6 +67,21 @@ class Client:
             raise self._transport.strange("it sent no view for CAPE")
         return answer
 
+    def networks(self) -> list[Json]:
+        """Return every network: network, hosts, state (of their isolation), why."""
+        answer = self._transport.ask("GET", "/v1/networks")
+        if not isinstance(answer, list) or not all(isinstance(one, dict) for one in answer):
+            raise self._transport.strange("it sent no list of networks")
+        return answer
+
+    def prove_isolation(self, network: str, hosts: list[str], timeout: float) -> list[Json]:
+        """Have hosts that run try to reach each other; return source, target, reached, at."""
+        path = f"/v1/networks/{quote(network, safe='')}/isolation"
+        answer = self._transport.ask("POST", path, {"hosts": hosts}, wait=timeout)
+        if not isinstance(answer, list):
+            raise self._transport.strange("it sent no list of attempts")
+        return answer
+
     def plugin(self) -> Json:
         """Return what the service offers of this package: name, version, sha256, url."""
         answer = self._transport.ask("GET", "/plugin/")

@@ -99,10 +99,14 @@ def _result_server(tree: CapeTree, view: dict[str, Any], here: Here) -> Iterator
 
 
 def _capture(tree: CapeTree, view: dict[str, Any]) -> Iterator[_Wanted]:
-    port = view["portal_port"]
     bpf = tree.get("auxiliary", "sniffer", "bpf")
-    if f"not port {port}" not in bpf:
-        value = f"{bpf} and not port {port}" if bpf else f"not port {port}"
+    disks = [
+        f"not (host {net['portal']} and tcp portrange {min(net['ports'])}-{max(net['ports'])})"
+        for net in view["networks"]
+        if net["ports"]
+    ]
+    if missing := [disk for disk in disks if disk not in bpf]:
+        value = " and ".join([*filter(None, [bpf]), *missing])
         why = "the capture of each run would be full of its disk's traffic"
         yield "auxiliary", "sniffer", "bpf", value, why
     why = "nothing is captured, and the reports have no part network"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from cuckoo_zfsiscsi.cape.client import Client, ServiceError
-from cuckoo_zfsiscsi.check import Finding, failed
+from cuckoo_zfsiscsi.check import Finding, Level, failed
 from cuckoo_zfsiscsi.config import Config, HostConfig, PowerUrl
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.store import Store
@@ -20,6 +20,11 @@ POWER_TIMEOUT = 20.0
 AT_ONCE = 32
 """Devices asked at the same time."""
 SERVICE_TIMEOUT = 3.0
+ISOLATION_FIX = {
+    "not isolated": "a network for each host, or port isolation on the switch: docs/switch.rst",
+    "not known": "zfsiscsi netboot isolation --network {network}",
+}
+"""By what is known of a network."""
 
 
 def check_images(config: Config, store: Store) -> Iterator[Finding]:
@@ -71,8 +76,8 @@ def _ask_power(
     return Finding("ok", where, f"answers, {host.label} is {state.value}")
 
 
-def check_service(config: Config) -> Finding:
-    """Tell whether the service runs; it need not."""
+def check_service(config: Config) -> Iterator[Finding]:
+    """Tell whether the service runs, which it need not, and what it knows of the networks."""
     general = config.zfsiscsi
     where = f"[zfsiscsi] service = {general.service}"
     token_file = str(general.token_file) if general.token_file else None
@@ -84,7 +89,13 @@ def check_service(config: Config) -> Finding:
         read_timeout=SERVICE_TIMEOUT,
     )
     try:
-        hosts = client.hosts()
+        hosts, networks = client.hosts(), client.networks()
     except ServiceError as error:
-        return Finding("info", where, error.what, error.fix or "zfsiscsi serve")
-    return Finding("info", where, f"runs, with {len(hosts)} host{'' if len(hosts) == 1 else 's'}")
+        yield Finding("info", where, error.what, error.fix or "zfsiscsi serve")
+        return
+    yield Finding("info", where, f"runs, with {len(hosts)} host{'' if len(hosts) == 1 else 's'}")
+    for net in networks:
+        what = f"its hosts are {net['state']}: {net['why']}"
+        fix = ISOLATION_FIX.get(net["state"], "").format(network=net["network"])
+        level: Level = "warning" if fix else "ok"
+        yield Finding(level, f"network {net['network']}", what, fix)

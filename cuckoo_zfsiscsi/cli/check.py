@@ -67,4 +67,4 @@ def _online(config: Config) -> Iterator[Finding]:
         for finding in check_power(config):
             yield finding
             progress.advance(asking)
-    yield check_service(config)
+    yield from check_service(config)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cuckoo_zfsiscsi.cli.isolation import isolation
 from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stderr
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.deadline import Deadline
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     group.callback()(_group)
     group.command()(render)
     group.command()(firewall)
+    group.command()(isolation)
 
 
 def _group() -> None:

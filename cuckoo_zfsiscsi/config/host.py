@@ -55,8 +55,15 @@ class HostConfig(Section):
     network: f.NetworkName = Field(
         "netboot",
         description="The network that the host boots from: vlan20 for that of the section "
-        "[network:vlan20]; netboot for that of [netboot].",
+        "[network:vlan20]; netboot for that of [netboot]. If it is not set: the network of the "
+        "host's own name, if there is one.",
         examples=["vlan20"],
+    )
+    portal_port: f.Port | None = Field(
+        None,
+        description="TCP port at which this host alone logs in to its disk, if another than "
+        "[storage] portal_port plus the number that its address has in its network.",
+        examples=["4011"],
     )
     gateway: Gateway | None = gateway_field("If it is not set, that of its network.")
     dns: Dns | None = dns_field("If it is not set, that of its network.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from cuckoo_zfsiscsi.config.base import Section
@@ -16,6 +16,7 @@ from cuckoo_zfsiscsi.config.network_rules import check_networks
 from cuckoo_zfsiscsi.config.networks import MAIN, PREFIX, Network
 from cuckoo_zfsiscsi.config.rules import check_together
 from cuckoo_zfsiscsi.config.section import Checked, check_section
+from cuckoo_zfsiscsi.config.templates import expand
 from cuckoo_zfsiscsi.config.wrong import WrongValueError
 
 FIXED: dict[str, type[Section]] = {"zfsiscsi": General, "storage": Storage, "netboot": Netboot}
@@ -28,7 +29,7 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
         InvalidConfigError: it has mistakes; these are all of them.
         ConfigError: there is no such file, or it is not text.
     """
-    ini = read_ini(path, environ)
+    ini = expand(read_ini(path, environ))
     mistakes = list(ini.mistakes)
     fixed = {name: _check_fixed(name, model, ini, mistakes) for name, model in FIXED.items()}
     hosts = {
@@ -36,6 +37,8 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
         for name, meant in _listed(fixed["zfsiscsi"], ini, mistakes).items()
     }
     networks = _networks(ini, mistakes)
+    for host in hosts.values():
+        _choose_network(host, networks)
     for section in (*fixed.values(), *networks.values(), *hosts.values()):
         mistakes += section.mistakes
     mistakes += check_together(fixed, hosts)
@@ -103,6 +106,12 @@ def _networks(ini: Ini, mistakes: list[Mistake]) -> dict[str, Checked]:
             mistakes.append(Mistake(section, "", "", f"is the network of [{MAIN}]", fix))
         found[name] = _check(Network, section, ini)
     return found
+
+
+def _choose_network(host: Checked, networks: Collection[str]) -> None:
+    """Put a host that names no network into that of its own name, if there is one."""
+    if "network" not in host.given and host.meant in networks:
+        host.given["network"] = host.values["network"] = host.meant
 
 
 def _is_network(section: str) -> bool:

@@ -24,6 +24,7 @@ from cuckoo_zfsiscsi.config.default_route import (
 from cuckoo_zfsiscsi.config.host import HostConfig
 from cuckoo_zfsiscsi.config.mistakes import nearest
 from cuckoo_zfsiscsi.config.networks import MAIN, Network
+from cuckoo_zfsiscsi.config.portal import port_of
 from cuckoo_zfsiscsi.config.secrets import read_secret_file
 from cuckoo_zfsiscsi.errors import UnknownHostError
 
@@ -153,7 +154,11 @@ class Storage(Section):
         examples=["10.99.0.1"],
     )
     portal_port: f.Port = Field(
-        3260, description="TCP port of the iSCSI target.", examples=["3260"]
+        3260,
+        description="TCP port of the iSCSI target, from which those of the hosts are counted: a "
+        "host's is this plus the number that its address has in its network (the last 14 bits of "
+        "it). With 3260, 10.99.0.11 in 10.99.0.0/24 logs in at port 3271.",
+        examples=["3260"],
     )
     iqn: f.Iqn = Field(
         description="iSCSI name that all others begin with: iqn.YEAR-MONTH.REVERSED-DOMAIN.",
@@ -239,6 +244,11 @@ class Config(BaseModel):
     def network_of(self, host: HostConfig) -> Network:
         """Return the one that a host of this configuration boots from."""
         return next(network for network in self.networks if network.name == host.network)
+
+    def portal_port_of(self, host: HostConfig) -> int:
+        """Return the TCP port at which a host of this configuration, and no other, logs in."""
+        first = self.storage.portal_port
+        return host.portal_port or port_of(host.ip, self.network_of(host).address, first)
 
     def default_route(self, host: HostConfig) -> DefaultRoute:
         """Return what a host's running system is told of the way out of its network."""

@@ -10,6 +10,7 @@ from typing import Any
 from cuckoo_zfsiscsi.config.default_route import OFF
 from cuckoo_zfsiscsi.config.mistakes import Mistake, nearest
 from cuckoo_zfsiscsi.config.networks import MAIN
+from cuckoo_zfsiscsi.config.portal import check_ports
 from cuckoo_zfsiscsi.config.section import Checked
 
 
@@ -41,6 +42,7 @@ def check_networks(
         yield from _check_host(name, host, networks, taken)
         if (its := networks.get(host.values.get("network", ""))) is not None:
             yield from _check_way_out(name, host, its, hosts)
+    yield from check_ports(fixed, networks, hosts)
 
 
 def _check_apart(a: Checked, b: Checked) -> Iterator[Mistake]:

@@ -32,12 +32,18 @@ def _portals(config: Config) -> dict[str, IPv4Address]:
     return {host.label: config.network_of(host).portal_ip for host in config.hosts}
 
 
+def _ports(config: Config) -> dict[str, int]:
+    """Return the TCP port of it, by label: each host has one of its own."""
+    return {host.label: config.portal_port_of(host) for host in config.hosts}
+
+
 def _tgt(config: Config) -> TgtTarget:
     storage = config.storage
     return TgtTarget(
         portal=storage.portal,
         portals=_portals(config),
         port=storage.portal_port,
+        ports=_ports(config),
         iqn=storage.iqn,
         run_dir=config.zfsiscsi.run_dir,
         identities={host.label: Identity.of(host) for host in config.hosts},
@@ -50,6 +56,7 @@ def _lio(config: Config) -> LioTarget:
         portal=storage.portal,
         portals=_portals(config),
         port=storage.portal_port,
+        ports=_ports(config),
         iqn=storage.iqn,
         identities={host.label: Identity.of(host) for host in config.hosts},
         addresses={host.label: host.ip for host in config.hosts},

@@ -10,6 +10,8 @@ from cuckoo_zfsiscsi.doctor.system import System
 
 RESTORERS = ("rtslib-fb-targetctl.service", "target.service")
 """Debian's name and Ubuntu's second one of what restores, and clears, LIO's targets."""
+STANDARD = 3260
+"""TCP port of iSCSI (RFC 7143 13.1)."""
 SESSIONS = "/sys/class/iscsi_session"
 
 
@@ -27,9 +29,9 @@ def check_others(config: Config, system: System) -> Iterator[Finding]:
 def _tgt(config: Config, system: System) -> Iterator[Finding]:
     """Look for a tgtd: the service starts one of its own when it uses tgt at all."""
     if _asked("is-active", "tgt.service", system) == "active":
-        what = f"the distribution's tgtd runs, and listens on port {config.storage.portal_port}"
-        if config.storage.portal_port != 3260:
-            what = "the distribution's tgtd runs, for nobody"
+        what = "the distribution's tgtd runs, for nobody"
+        if any(config.portal_port_of(host) == STANDARD for host in config.hosts):
+            what = f"the distribution's tgtd runs, and listens on port {STANDARD}"
         yield Finding("warning", "tgt.service", what, "systemctl disable --now tgt")
 
 

@@ -67,13 +67,17 @@ def check_ports(config: Config, system: System) -> Iterator[Finding]:
 
 def needs(config: Config) -> list[Need]:
     """Return what the configuration makes the service listen on."""
-    storage, netboot = config.storage, config.netboot
+    netboot = config.netboot
     found = []
     for network in config.networks:
         address, interface = str(network.address.ip), network.interface
         portal = str(network.portal_ip)
+        hosts = [host for host in config.hosts if host.network == network.name]
         found += [
-            Need("tcp", portal, storage.portal_port, "[storage] portal_port"),
+            Need("tcp", portal, config.portal_port_of(host), f"[{host.label}] portal_port")
+            for host in hosts
+        ]
+        found += [
             Need("tcp", address, netboot.boot_port, "[netboot] boot_port"),
             Need("udp", address, 69, "TFTP", interface),
         ]

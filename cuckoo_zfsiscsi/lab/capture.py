@@ -21,8 +21,10 @@ DHCP = ("", "discover", "offer", "request", "decline", "ack", "nak", "release", 
 SCRIPT = b"GET /boot.ipxe"
 BY_TFTP = b"\0\1boot.ipxe\0"
 """The paper's way to ask for the script (RFC 1350)."""
-LOGIN = 3260
-"""TCP port."""
+LOGIN = range(3260, 3516)
+"""TCP ports: each host of the lab has its own. That of 10.99.0.11 is 3271."""
+LOGINS = f"tcp portrange {LOGIN[0]}-{LOGIN[-1]}"
+"""As tcpdump has it."""
 LOGIN_REQUEST = 3
 """Opcode of iSCSI (RFC 7143, 11.12)."""
 
@@ -52,8 +54,8 @@ class Capture:
         self._file = file
         self._said: list[str] = []
         source = f"ether src {net.mac(number)} and tcp"
-        login = f"tcp port {LOGIN} and tcp[((tcp[12] & 0xf0) >> 2)] & 0x3f = {LOGIN_REQUEST}"
-        mine = f"udp port 67 or udp port 69 or ({source} and (not tcp port {LOGIN} or ({login})))"
+        login = f"{LOGINS} and tcp[((tcp[12] & 0xf0) >> 2)] & 0x3f = {LOGIN_REQUEST}"
+        mine = f"udp port 67 or udp port 69 or ({source} and (not {LOGINS} or ({login})))"
         self._daemon = Daemon(
             [*network.prefix, "tcpdump", "--immediate-mode", "-U", "-n", "-Z", "root",
              "-s", str(LENGTH), "-i", net.tap(number), "-w", str(file), mine],
@@ -103,7 +105,7 @@ def _read_frame(at: float, frame: bytes) -> Event | None:
     said = frame[34 + (frame[46] >> 4) * 4 :] if frame[23] == 6 and len(frame) > 54 else b""
     if said.startswith(SCRIPT):
         return Event(at, "script")
-    if port == LOGIN and said and said[0] & 0x3F == LOGIN_REQUEST:
+    if port in LOGIN and said and said[0] & 0x3F == LOGIN_REQUEST:
         return Event(at, "login")
     return None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.lab import network as net
-from cuckoo_zfsiscsi.lab.capture import LENGTH, LOGIN
+from cuckoo_zfsiscsi.lab.capture import LENGTH, LOGINS
 from cuckoo_zfsiscsi.lab.command import HANG, last_words
 from cuckoo_zfsiscsi.lab.logged import Logged
 
@@ -15,7 +15,7 @@ SIZE = 4
 FILES = 3
 """After the last one the first is written anew (tcpdump -C, -W)."""
 BULK = (
-    f"tcp port {LOGIN} and tcp[tcpflags] & (tcp-syn|tcp-fin|tcp-rst) = 0 and (greater {LENGTH}"
+    f"{LOGINS} and tcp[tcpflags] & (tcp-syn|tcp-fin|tcp-rst) = 0 and (greater {LENGTH}"
     " or ip[2:2] = ((ip[0] & 0xf) << 2) + ((tcp[12] & 0xf0) >> 2))"
 )
 """What the kernel leaves out: blocks of the disk, and TCP's mere acknowledgements of them."""

@@ -59,8 +59,9 @@ class Guarded:
     name: str
     interface: str
     server: IPv4Address
-    portal: IPv4Address
     hosts: tuple[IPv4Address, ...]
+    disks: tuple[tuple[IPv4Address, str], ...]
+    """Host, and its portal's address and port, which no other host reaches."""
     guests: Mapping[str, IPv4Address]
     """Those hosts whose gateway is this server, by label."""
     gateways: tuple[IPv4Address, ...]
@@ -105,7 +106,6 @@ def render(config: Config, server: Server) -> str:
         interfaces=", ".join(f'"{name}"' for name in interfaces(nets)),
         resolver=server.resolver,
         boot_port=config.netboot.boot_port,
-        portal_port=config.storage.portal_port,
         control_port=urlsplit(config.zfsiscsi.service).port,
         result_port=RESULT_PORT,
         never=_never(config),
@@ -206,7 +206,10 @@ def _guard_network(config: Config, server: Server, net: BootNetwork) -> Guarded:
         name=net.name,
         interface=plain("an interface's name", interface, r"[A-Za-z0-9_.-]{1,15}"),
         server=net.server,
-        portal=net.portal,
+        disks=tuple(
+            (IPv4Address(host.ip), f"{net.portal} . {config.portal_port_of(host)}")
+            for host in hosts
+        ),
         hosts=tuple(IPv4Address(host.ip) for host in hosts),
         guests={host.label: IPv4Address(host.ip) for host, _ in guests},
         gateways=tuple(dict.fromkeys(here.values())),

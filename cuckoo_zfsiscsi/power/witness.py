@@ -73,7 +73,7 @@ class HostWitness:
     def __init__(self, config: Config, host: HostConfig) -> None:
         self._host = host
         self._network = config.network_of(host)
-        self._port = config.storage.portal_port
+        self._port = config.portal_port_of(host)
         self._lock = threading.Lock()
         self._booted: tuple[float, str] = (float("-inf"), "")
 

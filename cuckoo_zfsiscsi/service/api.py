@@ -26,6 +26,7 @@ from cuckoo_zfsiscsi.service import plugin
 from cuckoo_zfsiscsi.service.cape_view import CapeView, cape_view
 from cuckoo_zfsiscsi.service.events import Event, Kind
 from cuckoo_zfsiscsi.service.history import PastRun
+from cuckoo_zfsiscsi.service.networks import add_networks
 from cuckoo_zfsiscsi.service.problem import of_body, of_error, of_http, problem
 from cuckoo_zfsiscsi.service.report import BootReport, HostReport
 
@@ -143,6 +144,7 @@ def make_api(fleet: Fleet, token: str | None, wheels: Path = plugin.FOLDER) -> F
         return await go_on(request)
 
     plugin.add_plugin(api, wheels)
+    add_networks(api, fleet)
 
     @api.get("/v1/hosts")
     async def list_hosts() -> list[HostReport]:

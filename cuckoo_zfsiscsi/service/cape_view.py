@@ -20,6 +20,8 @@ class CapeNetwork:
 
     network: str
     portal: str
+    ports: list[int]
+    """Of the portal: that at which each host logs in, in the order of `hosts`."""
     section: str
     """Of zfsiscsi.conf, where it is configured."""
     gateways: list[str]
@@ -35,7 +37,6 @@ class CapeView:
     interface: str
     networks: list[CapeNetwork]
     """Those with hosts of CAPE's."""
-    portal_port: int
     start_timeout: float
     stop_timeout: float
     hosts: list[dict[str, str]]
@@ -54,6 +55,7 @@ def cape_view(config: Config) -> CapeView:
             CapeNetwork(
                 network=str(n.address.network),
                 portal=str(n.portal_ip),
+                ports=[config.portal_port_of(host) for host in members[n.name]],
                 section=n.section,
                 gateways=_gateways(config, members[n.name]),
                 hosts=[host.label for host in members[n.name]],
@@ -61,7 +63,6 @@ def cape_view(config: Config) -> CapeView:
             for n in config.networks
             if members[n.name]
         ],
-        portal_port=config.storage.portal_port,
         start_timeout=general.start_timeout,
         stop_timeout=general.stop_timeout,
         hosts=[_section(host) for host in hosts],

@@ -27,6 +27,7 @@ from cuckoo_zfsiscsi.service.default_route import by_agent
 from cuckoo_zfsiscsi.service.events import Everyone
 from cuckoo_zfsiscsi.service.history import History
 from cuckoo_zfsiscsi.service.host import Host
+from cuckoo_zfsiscsi.service.isolation import IsolationLook
 from cuckoo_zfsiscsi.service.metrics import Metrics
 from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.paper import PaperHost
@@ -58,8 +59,11 @@ class Fleet:
         self.recent = Recent(labels)
         self._store = make_store(config)
         self.storage = StorageLook(config.storage, self._store, labels)
+        self.isolation = IsolationLook(config, self.history)
         self.metrics = Metrics(
-            lambda: [host.report() for host in self.hosts()], self.storage.report
+            lambda: [host.report() for host in self.hosts()],
+            self.storage.report,
+            self.isolation.report,
         )
         self._events = Everyone([self.history, self.recent, self.metrics])
         self._target = make_target(config)
@@ -93,6 +97,7 @@ class Fleet:
             stack.callback(self._pool.shutdown, cancel_futures=True)
             stack.callback(self.history.close)
             self.recent.load(self.history)
+            self.isolation.load()
             self._recall()
             self._opened = stack.pop_all()
         for host in self._hosts.values():

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cuckoo_zfsiscsi.isolation import Attempt
 from cuckoo_zfsiscsi.service.boots import from_event
 from cuckoo_zfsiscsi.service.database import Database
 from cuckoo_zfsiscsi.service.events import Event, one_line
@@ -35,6 +36,8 @@ CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, at REAL, host TEXT, kind TEXT, ok INTEGER, what TEXT,
     generation INTEGER, image TEXT, seconds REAL, stages TEXT, prewarmed INTEGER);
 CREATE INDEX IF NOT EXISTS events_host ON events (host);
+CREATE TABLE IF NOT EXISTS attempts (
+    source TEXT, target TEXT, reached TEXT, at REAL, PRIMARY KEY (source, target));
 """
 EVENT = "at, host, kind, ok, what, generation, image, seconds, stages, prewarmed"
 """Columns of an event: the fields of Event."""
@@ -153,6 +156,26 @@ class History:
             )
 
         self._file.write(write)
+
+    def tell_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Note what hosts reached of each other; the last attempt of each pair is kept."""
+        rows = [asdict(one) for one in attempts]
+
+        def write(file: sqlite3.Connection) -> None:
+            file.executemany(
+                "INSERT OR REPLACE INTO attempts VALUES (:source, :target, :reached, :at)", rows
+            )
+
+        self._file.write(write)
+
+    def attempts(self) -> list[Attempt]:
+        """Return the last attempt of each pair of hosts. Waits.
+
+        Raises:
+            DiskError: the file can't be read.
+        """
+        sql = "SELECT source, target, reached, at FROM attempts"
+        return [Attempt(**row) for row in self._file.read(sql, [])]
 
     def close(self) -> None:
         """Write what is left. Nothing more is asked then, nor noted."""

@@ -16,6 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from cuckoo_zfsiscsi import __version__
+from cuckoo_zfsiscsi.isolation import NetworkIsolation
 from cuckoo_zfsiscsi.power.limit import errors_by_peer
 from cuckoo_zfsiscsi.service.events import Event
 from cuckoo_zfsiscsi.service.histogram import Histogram
@@ -40,13 +41,18 @@ class Metrics(Collector):
     Args:
         hosts: returns every host's report.
         storage: returns the store's report; may wait.
+        networks: returns what is known of each network.
     """
 
     def __init__(
-        self, hosts: Callable[[], Sequence[HostReport]], storage: Callable[[], StorageReport]
+        self,
+        hosts: Callable[[], Sequence[HostReport]],
+        storage: Callable[[], StorageReport],
+        networks: Callable[[], Sequence[NetworkIsolation]],
     ) -> None:
         self._hosts = hosts
         self._storage = storage
+        self._networks = networks
         self._lock = threading.Lock()
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTERS}
         self._quarantined: set[str] = set()
@@ -121,6 +127,7 @@ class Metrics(Collector):
             errors.add_metric((peer,), count)
         yield errors
         yield from _of_storage(self._storage())
+        yield _of_networks(self._networks())
 
 
 def _states(hosts: Sequence[HostReport]) -> Iterator[Metric]:
@@ -137,6 +144,18 @@ def _states(hosts: Sequence[HostReport]) -> Iterator[Metric]:
         since.add_metric((host.label,), host.since)
     yield state
     yield since
+
+
+def _of_networks(networks: Sequence[NetworkIsolation]) -> Metric:
+    state = GaugeMetricFamily(
+        "zfsiscsi_network_isolation",
+        "1 for what is known of a network's hosts: isolated from each other, not isolated, "
+        "or not known",
+        labels=("network", "state"),
+    )
+    for one in networks:
+        state.add_metric((one.network, one.state), 1)
+    return state
 
 
 def _of_storage(report: StorageReport) -> Iterator[Metric]:

@@ -52,7 +52,7 @@ class PaperWorker(PaperBoot):
         super().__init__(config, parts, in_background)
         network = whole.network_of(config)
         self._script_url = script_url(whole, network)
-        self._portal = network.portal_ip, whole.storage.portal_port
+        self._portal = network.portal_ip, whole.portal_port_of(config)
         self._stranger = True
         """A guest that an earlier life of the service booted may still run."""
         self._must_be_off = False

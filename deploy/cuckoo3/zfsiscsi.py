@@ -80,7 +80,7 @@ class ZfsIscsi(Machinery):
             view = self._client.cape()
         except ServiceError as error:
             raise errors.MachineryConnectionError(str(error)) from None
-        self._portals = [(one["portal"], view["portal_port"]) for one in view["networks"]]
+        self._portals = [(net["portal"], port) for net in view["networks"] for port in net["ports"]]
         for machine in self.machines:
             if machine.label not in known:
                 raise errors.MachineNotFoundError(

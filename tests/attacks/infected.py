@@ -65,7 +65,12 @@ class Knowledge:
     iqn: str
     boot_port: int = 8471
     portal_port: int = 3260
+    """From which those of the hosts' disks are counted."""
     control_port: int = 8470
+
+    def disk_port(self, host: Peer) -> int:
+        """Return the TCP port of a host's disk."""
+        return self.portal_port + int(host.ip.rpartition(".")[2])
 
     def dump(self) -> str:
         """Return it as JSON."""
@@ -171,7 +176,7 @@ class Infected:
             return re.sub(r"\.g\d+\b", f".g{generation}", name) if generation else name
 
         found = Credentials(theirs(who.initiator), theirs(who.user), who.secret)
-        return Export(own.portal, own.port, theirs(own.target), own.lun, found)
+        return Export(own.portal, self.knows.disk_port(victim), theirs(own.target), own.lun, found)
 
     @contextmanager
     def initiator(

@@ -47,14 +47,14 @@ class Infection:
     @contextmanager
     def inside(self) -> Iterator[Infected]:
         """Be in the infected host's network."""
-        with inside(self.farm.inside("pc1")):
+        with inside(self.farm.guest("pc1")):
             yield self.infected
 
     def begin(self) -> None:
         """Begin the run."""
         self.farm.wait(lambda: set(self.farm.states().values()) == {"clean"}, "the first disks")
         self.farm.client.start("pc1", SERVICE)
-        with inside(self.farm.inside("pc1")):
+        with inside(self.farm.guest("pc1")):
             self.infected = Infected(knowledge(self.farm))
             self.infected.secret()
 

@@ -225,7 +225,7 @@ class Session:
         if run.refused:
             self._heal(INFECTED)
             return 0
-        argv = ["nsenter", f"--net={self.farm.inside(INFECTED)}", "--", sys.executable, "-m"]
+        argv = ["nsenter", f"--net={self.farm.guest(INFECTED)}", "--", sys.executable, "-m"]
         argv += ["tests.attacks.attacker", "--knows", str(self.farm.at / "knows.json")]
         argv += ["--log", str(self.log), "--pid", str(self.farm.machines[INFECTED].pid)]
         argv += ["--seed", str(self.result.seed), "--first", str(played + 1), "--moves", str(moves)]
@@ -251,7 +251,7 @@ class Session:
     def _new_kernel(self) -> None:
         """Take from the infected host's card what its malware has put there, as a boot would."""
         own = str(host_address(1))
-        name = self.farm.inside(INFECTED).name
+        name = self.farm.guest(INFECTED).name
         argv = ["ip", "-n", name, "-o", "-4", "addr", "show", "dev", "eth0"]
         said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
         for address in re.findall(r"inet (\S+)", said):
@@ -353,7 +353,7 @@ class Session:
         """Ask a guest's agent from within, past whoever has taken its address."""
         url = f"http://127.0.0.1:8000{path}"
         request = urllib.request.Request(url, method=method, data=b"" if method == "POST" else None)
-        with inside(self.farm.inside(label)), urllib.request.urlopen(request, timeout=30) as answer:
+        with inside(self.farm.guest(label)), urllib.request.urlopen(request, timeout=30) as answer:
             found: dict[str, str] = json.loads(answer.read())
             return found
 

@@ -19,7 +19,7 @@ def offered(infection: Infection, label: str = "pc2") -> str:
     """Ask for an address as a host's ROM does, again and again; return what is offered."""
     peer = next(one for one in infection.infected.knows.siblings if one.label == label)
     with (
-        inside(infection.farm.inside(label)),
+        inside(infection.farm.guest(label)),
         socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(frames.IPV4)) as card,
     ):
         card.bind(("eth0", frames.IPV4))

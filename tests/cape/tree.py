@@ -87,7 +87,7 @@ def network(number: int, *labels: str, **changes: Any) -> dict[str, Any]:
     return {
         "network": f"203.0.{number}.0/24", "portal": f"203.0.{number}.1",
         "section": "netboot" if number == 113 else f"network:vlan{number}", "gateways": [],
-        "hosts": list(labels), **changes,
+        "hosts": list(labels), "ports": [3270 + int(label[2:]) for label in labels], **changes,
     }  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def view(*hosts: dict[str, str], **changes: Any) -> dict[str, Any]:
     given = list(hosts or (host(1), host(2, reserved="yes")))
     labels = [one["label"] for one in given]
     return {
-        "interface": "br-lab", "networks": [network(113, *labels)], "portal_port": 3260,
+        "interface": "br-lab", "networks": [network(113, *labels)],
         "start_timeout": 300.0, "stop_timeout": 60.0, "hosts": given, **changes,
     }  # fmt: skip
 

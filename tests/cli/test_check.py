@@ -32,11 +32,21 @@ def bmc(tmp_path: Path) -> Iterator[Bmc]:
     one.stop()
 
 
+TELLS: dict[str, list[dict[str, Any]]] = {
+    "/v1/hosts": [{"label": "pc1"}, {"label": "pc2"}],
+    "/v1/networks": [
+        {"network": "netboot", "hosts": ["pc1", "pc2"], "state": "not known", "why": "not tried"},
+        {"network": "vlan20", "hosts": ["pc3"], "state": "isolated", "why": "pc3 is alone in it"},
+        {"network": "vlan30", "hosts": ["a", "b"], "state": "not isolated", "why": "a reached b"},
+    ],
+}
+
+
 class Hosts(BaseHTTPRequestHandler):
     """A service that has two hosts."""
 
     def do_GET(self) -> None:
-        body = json.dumps([{"label": "pc1"}, {"label": "pc2"}]).encode()
+        body = json.dumps(TELLS[self.path]).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -169,6 +179,9 @@ def test_online(
         "what": "runs, with 2 hosts",
         "fix": "",
     }
+    levels = {name: found[f"network {name}"]["level"] for name in ("netboot", "vlan20", "vlan30")}
+    assert levels == {"netboot": "warning", "vlan20": "ok", "vlan30": "warning"}
+    assert found["network netboot"]["fix"] == "zfsiscsi netboot isolation --network netboot"
     assert "13 s" in found["[netboot] ra_prefix"]["what"]
     assert bmc.password not in out + err
 

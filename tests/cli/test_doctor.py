@@ -40,7 +40,7 @@ def test_file_store_here(net: Network, tmp_path: Path, capsys: pytest.CaptureFix
     lines = capsys.readouterr().out.splitlines()
     assert "not looked at: kernel modules" in lines[0]
     said = "\n".join(lines)
-    ports = "free, or the service's own: tcp 10.99.0.1:3260"
+    ports = "free, or the service's own: tcp 10.99.0.1:3271"
     for words in ("memory:", "10.99.0.1: is on ", "time:", "/var:", ports, "zfsiscsi.service:"):
         assert words in said
     assert lines[-1].startswith("0 errors, ")

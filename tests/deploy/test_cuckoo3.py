@@ -13,7 +13,12 @@ from tests.cape.service import TOKEN, Service, answer, refuse, serve
 from tests.deploy import cuckoo3
 from tests.deploy.cuckoo3 import Machine
 
-VIEW = {"networks": [{"portal": "10.99.0.1"}, {"portal": "10.99.20.1"}], "portal_port": 3260}
+VIEW = {
+    "networks": [
+        {"portal": "10.99.0.1", "ports": [3271, 3272]},
+        {"portal": "10.99.20.1", "ports": [3271]},
+    ]
+}
 QUARANTINED = {"state": "quarantined", "reason": "pc1 did not become ready: no dhcp"}
 
 
@@ -211,4 +216,5 @@ def test_hosts_that_the_service_does_not_have(make: Any, service: Service) -> No
 def test_captures_are_not_full_of_the_disks_traffic(machinery: Any, machine: Machine) -> None:
     agent = ("10.99.0.11", 8000)
     machinery.start_netcapture(machine, Path("x.pcap"), ignore_ip_ports=[agent])
-    assert machinery.captured == [agent, ("10.99.0.1", 3260), ("10.99.20.1", 3260)]
+    disks = [("10.99.0.1", 3271), ("10.99.0.1", 3272), ("10.99.20.1", 3271)]
+    assert machinery.captured == [agent, *disks]

@@ -8,15 +8,15 @@ from cuckoo_zfsiscsi.doctor.others import check_others
 from tests.doctor.server import Server
 
 
-def test_tgt(server: Server) -> None:
+def test_tgt(tmp_path: Path) -> None:
+    server = Server(tmp_path, ("[pc1]\n", "[pc1]\nportal_port = 3260\n"))
     server.say("systemctl is-active tgt.service", "active\n")
     one = server.problem(check_others)
     assert (one.level, one.fix) == ("warning", "systemctl disable --now tgt")
     assert "3260" in one.what
 
 
-def test_tgt_for_nobody(tmp_path: Path) -> None:
-    server = Server(tmp_path, ("portal = 10.99.0.1", "portal = 10.99.0.1\nportal_port = 3261"))
+def test_tgt_for_nobody(server: Server) -> None:
     server.say("systemctl is-active tgt.service", "active\n")
     assert server.problem(check_others).what == "the distribution's tgtd runs, for nobody"
 

@@ -17,7 +17,7 @@ def listen(server: Server, local: str, kind: str = "tcp", name: str = "nginx") -
 @pytest.mark.parametrize(
     ("kind", "local", "key"),
     [
-        ("tcp", "0.0.0.0:3260", "[storage] portal_port"),
+        ("tcp", "0.0.0.0:3271", "[pc1] portal_port"),
         ("tcp", "*:8471", "[netboot] boot_port"),
         ("tcp", "[::]:8470", "[zfsiscsi] service"),
         ("tcp", "127.0.0.1:8470", "[zfsiscsi] service"),
@@ -37,8 +37,8 @@ def test_taken(server: Server, kind: str, local: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "local"),
     [
-        ("tcp", "10.99.0.2:3260"),
-        ("udp", "10.99.0.1:3260"),
+        ("tcp", "10.99.0.2:3271"),
+        ("udp", "10.99.0.1:3271"),
         ("udp", "0.0.0.0%virbr0:67"),
         ("tcp", "[fe80::1]:8471"),
     ],
@@ -58,15 +58,15 @@ def test_not_in_the_way(server: Server, kind: str, local: str) -> None:
     ids=["unit", "by-hand", "child"],
 )
 def test_ours(server: Server, name: str, text: str) -> None:
-    listen(server, "10.99.0.1:3260")
+    listen(server, "10.99.0.1:3271")
     server.write(name, text)
     assert [finding.level for finding in server.find(check_ports)] == ["ok"]
 
 
 def target(server: Server, name: str) -> None:
     """Let the kernel listen."""
-    server.say("ss", SS + "tcp LISTEN 0 256 10.99.0.1:3260 0.0.0.0:*\n")
-    server.write(f"sys/kernel/config/target/iscsi/{name}/tpgt_1/np/10.99.0.1:3260/iser", "0\n")
+    server.say("ss", SS + "tcp LISTEN 0 256 10.99.0.1:3271 0.0.0.0:*\n")
+    server.write(f"sys/kernel/config/target/iscsi/{name}/tpgt_1/np/10.99.0.1:3271/iser", "0\n")
 
 
 def test_our_targets(server: Server) -> None:
@@ -82,7 +82,7 @@ def test_targets_of_somebody_else(server: Server) -> None:
 
 
 def test_the_kernel_without_a_target(server: Server) -> None:
-    server.say("ss", "tcp LISTEN 0 256 10.99.0.1:3260 0.0.0.0:*\n")
+    server.say("ss", "tcp LISTEN 0 256 10.99.0.1:3271 0.0.0.0:*\n")
     assert server.problem(check_ports).what == "somebody has the port"
 
 

@@ -79,7 +79,15 @@ class Farm:
         )
         golden = self.at / "golden.raw"
         golden.write_bytes(self.golden)
-        self.zfsiscsi("image", "import", "golden", str(golden))
+        code, said = self.command("image", "import", "golden", str(golden))
+        assert code == 0, said
+
+    def command(self, *words: str) -> tuple[int, str]:
+        """Run a zfsiscsi command to its end; return its exit code and all that it printed."""
+        assert self._forks, "the farm is not open"
+        argv = ["--conf", str(self.conf), *words]
+        code, out, error = self._forks.run(argv, namespace=self.namespace, cwd=self.at)
+        return code, out + error
 
     def _plug_in(self, number: int) -> None:
         """Make the namespace in which a guest runs, as malware on it would see it."""
@@ -99,6 +107,10 @@ class Farm:
         ):
             subprocess.run(["ip", "-n", inside, *command.split()], check=True)
 
+    def inside(self, number: int, *command: str) -> None:
+        """Run a command in the namespace of a host's guest."""
+        subprocess.run(["ip", "netns", "exec", self._inside(number), *command], check=True)
+
     def _inside(self, number: int) -> str:
         return f"{self.network.name}-{number}"
 
@@ -107,21 +119,14 @@ class Farm:
         """Of the server."""
         return FOLDER / self.network.name
 
-    def inside(self, label: str) -> Path:
+    def guest(self, label: str) -> Path:
         """Return the namespace of a host's guest."""
         return FOLDER / self._inside(self.labels.index(label) + 1)
 
     def guard(self) -> None:
         """Load the firewall, as its unit does."""
-        self.zfsiscsi("netboot", "firewall", "--apply")
-
-    def zfsiscsi(self, *words: str) -> str:
-        """Run the command line on the server; return what it printed."""
-        assert self._forks, "the farm is not open"
-        words = ("--conf", str(self.conf), *words)
-        code, out, err = self._forks.run(words, namespace=self.namespace, cwd=self.at)
-        assert code == 0, out + err
-        return out
+        code, said = self.command("netboot", "firewall", "--apply")
+        assert code == 0, said
 
     def play(self, label: str, *options: str) -> None:
         """Decide what a guest does from its next power-on."""

@@ -68,6 +68,8 @@ reset_on = boot
 """
 IPS = {1: "10.99.0.11", 2: "10.99.20.12", 3: "10.99.20.13"}
 PORTALS = {1: "10.99.0.1", 2: "10.99.20.2", 3: "10.99.20.2"}
+DISKS = {number: 3260 + int(ip.rpartition(".")[2]) for number, ip in IPS.items()}
+"""TCP ports of their disks, by host."""
 SERVERS = {1: "10.99.0.1", 2: "10.99.20.1", 3: "10.99.20.1"}
 BMC = "10.98.0.11"
 
@@ -235,7 +237,7 @@ def test_each_network_has_its_own_portal(site: Site) -> None:
         assert site.script(number, other) == "", "in another network than its own"
         site.wait_for_log(f"it asked at {other}, and the network of pc{number} is that of ")
         script = site.script(number, SERVERS[number])
-        assert f"iscsi:{PORTALS[number]}::3260:" in script
+        assert f"iscsi:{PORTALS[number]}::{DISKS[number]}:" in script
         with site.login(number, script) as disk:
             assert disk.read(0) == site.golden[:512]
     assert f"pc1 ({mac(1)}) gets no boot script" in site.log.read_text()
@@ -258,7 +260,7 @@ FORBIDDEN = {
     "the server's ssh, by its address in the power devices' network": ("10.98.0.1", 22),
     "a power device": (BMC, 443),
     "a guest of another network": (IPS[2], 8000),
-    "the portal of another network": (PORTALS[2], 3260),
+    "a guest's portal in another network": (PORTALS[2], DISKS[2]),
     "the boot listener of another network": (SERVERS[2], 8471),
     "the result server of another network": (SERVERS[2], 2042),
 }
@@ -295,7 +297,7 @@ def test_a_guest_reaches_what_it_boots_from_and_nothing_else(site: Site) -> None
     assert site.reaches("b", IPS[1], 8000)
 
     with inside(site.namespace(2)):
-        early = RawInitiator(Export(PORTALS[2], 3260, "", 1, Credentials("", "", "")))
+        early = RawInitiator(Export(PORTALS[2], DISKS[2], "", 1, Credentials("", "", "")))
         early.connect()
     for _ in range(2):  # a second time replaces the first
         site.fence()
@@ -312,7 +314,7 @@ def test_a_guest_reaches_what_it_boots_from_and_nothing_else(site: Site) -> None
         server = SERVERS[number]
         for port in (8471, 2042):
             assert site.reaches(number, server, port)
-        assert site.reaches(number, PORTALS[number], 3260)
+        assert site.reaches(number, PORTALS[number], DISKS[number])
         assert IPS[number] in lease(site, number)
         copy = site.at / f"copy{number}"
         site.run(number, "busybox", "tftp", "-g", "-r", "ipxe.efi", "-l", str(copy), server)
@@ -360,7 +362,7 @@ def test_a_forged_address_does_not_pass_the_firewall(site: Site) -> None:
             guest.settimeout(1.0)
             guest.bind((forged, 0))
             with pytest.raises(OSError, match="timed out"):
-                guest.connect((PORTALS[2], 3260))
+                guest.connect((PORTALS[2], DISKS[2]))
         site.run(2, "ip", "addr", "del", f"{forged}/32", "dev", "eth0")
 
 
@@ -368,7 +370,7 @@ def test_the_firewall_lets_a_quiet_session_be_asked(site: Site) -> None:
     """What proves that a guest is gone are packets outside of any window: readiness.session."""
     site.fence()
     with inside(site.namespace(2)):
-        guest = socket.create_connection((PORTALS[2], 3260), HANG)
+        guest = socket.create_connection((PORTALS[2], DISKS[2]), HANG)
     with guest:
         time.sleep(1.2)  # longer than what counts as heard lately
         found: list[bool] = []
@@ -376,7 +378,7 @@ def test_the_firewall_lets_a_quiet_session_be_asked(site: Site) -> None:
         def ask() -> None:
             with inside(site.server):
                 host, portal = IPv4Address(IPS[2]), IPv4Address(PORTALS[2])
-                found.append(is_held(portal, 3260, host, quiet=0.0, deadline=Deadline(HANG)))
+                found.append(is_held(portal, DISKS[2], host, quiet=0.0, deadline=Deadline(HANG)))
 
         thread = threading.Thread(target=ask)
         thread.start()

@@ -42,7 +42,9 @@ def test_each_host_has_its_result_server(tmp_path: Path) -> None:
     rules = render(read(tmp_path, text), BARE)
     assert "10.99.0.11 . 10.99.0.5 . 99,\n" in rules
     assert "10.99.0.12 . 10.99.0.1 . 2042,\n" in rules
-    assert "{ 10.99.0.1 . 8471, 10.99.0.1 . 3260 }" in rules
+    for host, port in ((11, 3271), (12, 3272)):
+        assert f"            10.99.0.{host} . 10.99.0.1 . {port},\n" in rules, "its own alone"
+        assert f"            10.99.0.{host} . 10.99.0.1 . 8471,\n" in rules
 
 
 def test_the_gateway_lets_through_and_no_other_server(tmp_path: Path) -> None:

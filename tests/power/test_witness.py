@@ -153,9 +153,9 @@ def test_session_that_goes_on(
     """
     deadline = Deadline(2 * HANG, clock=clock)
     with inside(net.server):
-        portal = socket.create_server(("10.99.0.1", 3260))
+        portal = socket.create_server(("10.99.0.1", 3271))
     with inside(net.hosts):
-        guest = socket.create_connection(("10.99.0.1", 3260))
+        guest = socket.create_connection(("10.99.0.1", 3271))
     peer, _ = portal.accept()
     seen = witness(tmp_path, "power_signs = session")
     with portal, guest, peer:

@@ -16,6 +16,7 @@ from cuckoo_zfsiscsi.readiness import Answer
 from cuckoo_zfsiscsi.service.events import Everyone
 from cuckoo_zfsiscsi.service.history import History
 from cuckoo_zfsiscsi.service.host import Host
+from cuckoo_zfsiscsi.service.isolation import IsolationLook
 from cuckoo_zfsiscsi.service.metrics import Metrics
 from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
@@ -77,8 +78,11 @@ class ManyHosts:
             world.before["off"] = lambda: self.clock.sleep(0.2)
         self.store = FakeStore(self.worlds[labels[0]])
         self.storage = StorageLook(self.config.storage, self.store, labels, self.clock)
+        self.isolation = IsolationLook(self.config, self.history)
         self.metrics = Metrics(
-            lambda: [host.report() for host in self.hosts()], self.storage.report
+            lambda: [host.report() for host in self.hosts()],
+            self.storage.report,
+            self.isolation.report,
         )
         self.events = Everyone([self.history, self.recent, self.metrics])
         self._hosts: dict[str, Host] = {}

@@ -10,6 +10,7 @@ from cuckoo_zfsiscsi.errors import UnknownHostError
 from cuckoo_zfsiscsi.service.events import Everyone
 from cuckoo_zfsiscsi.service.history import History
 from cuckoo_zfsiscsi.service.host import Host
+from cuckoo_zfsiscsi.service.isolation import IsolationLook
 from cuckoo_zfsiscsi.service.metrics import Metrics
 from cuckoo_zfsiscsi.service.recent import Recent
 from cuckoo_zfsiscsi.service.recorded import RecordedPower
@@ -28,7 +29,8 @@ class OneHost:
         self._host = host
         parts = host._steps.parts
         self.storage = StorageLook(self.config.storage, parts.store, [label], parts.clock)
-        self.metrics = Metrics(lambda: [host.report()], self.storage.report)
+        self.isolation = IsolationLook(self.config, self.history)
+        self.metrics = Metrics(lambda: [host.report()], self.storage.report, self.isolation.report)
         events = Everyone([self.history, self.recent, self.metrics])
         host._steps.parts = replace(
             parts,

@@ -82,12 +82,12 @@ def test_what_cape_is_told(client: TestClient) -> None:
             {
                 "network": "10.99.0.0/24",
                 "portal": "10.99.0.1",
+                "ports": [3271],
                 "section": "netboot",
                 "gateways": ["10.99.0.1"],
                 "hosts": ["pc1"],
             }
         ],
-        "portal_port": 3260,
         "start_timeout": 300.0,
         "stop_timeout": 60.0,
         "hosts": [

@@ -6,6 +6,7 @@ import subprocess
 
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.errors import DiskError
+from cuckoo_zfsiscsi.isolation import NetworkIsolation
 from cuckoo_zfsiscsi.power.limit import limiter_for
 from cuckoo_zfsiscsi.service.events import KINDS, Event, Kind
 from cuckoo_zfsiscsi.service.metrics import Metrics
@@ -14,12 +15,13 @@ from cuckoo_zfsiscsi.service.storage import StorageLook
 from tests.config.sample import EXAMPLE
 from tests.service.fakes import FakeStore, World
 
+ALONE = NetworkIsolation("netboot", ["pc1"], "isolated", "pc1 is alone in it")
 HOST = HostReport("pc1", State.READY, 12.0, "", "", "", "win10@1", 1, None, False, None)
 
 
 def make(world: World) -> Metrics:
     look = StorageLook(load(EXAMPLE).storage, FakeStore(world), ["pc1"])
-    return Metrics(lambda: [HOST], look.report)
+    return Metrics(lambda: [HOST], look.report, lambda: [ALONE])
 
 
 def read(metrics: Metrics) -> dict[str, float]:

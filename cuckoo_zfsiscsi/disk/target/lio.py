@@ -58,11 +58,12 @@ class LioTarget:
 
     Args:
         portal: address that hosts log in to, unless they have another.
-        port: TCP port of it.
+        port: TCP port of it, for hosts that have no other.
         iqn: base name; the target of host pc1 is IQN:pc1.
         identities: how the disk of each host shows itself, by label.
         addresses: of each host, by label: whose connection is whose.
         portals: address that each host logs in to, by label.
+        ports: TCP port there, by label.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class LioTarget:
         identities: Mapping[str, Identity] | None = None,
         addresses: Mapping[str, IPv4Address] | None = None,
         portals: Mapping[str, IPv4Address] | None = None,
+        ports: Mapping[str, int] | None = None,
     ) -> None:
         self._portal, self._port, self._iqn = str(portal), port, iqn
+        self._ports = ports or {}
         self._portals = {label: str(address) for label, address in (portals or {}).items()}
         self._identities = identities or {}
         self._addresses = {label: str(address) for label, address in (addresses or {}).items()}
@@ -91,14 +94,14 @@ class LioTarget:
         """As Target.open()."""
         check_kernel()
         rtslib()
-        portals = list(dict.fromkeys([self._portal, *self._portals.values()]))
-        for portal in portals:
-            self._check_address(portal)
+        portals = {self._portal_of(label) for label in self._ports} or {(self._portal, self._port)}
+        for address in {address for address, _ in portals}:
+            self._check_address(address)
         self._clear(deadline)
         for label in self._identities:
             self._host(label).group.ensure(deadline)
         names = {address: label for label, address in self._addresses.items()}
-        self._door = Door(portals, self._port, names)
+        self._door = Door(portals, names)
 
     def close(self) -> None:
         """As Target.close()."""
@@ -155,7 +158,7 @@ class LioTarget:
                     state.group.fence(Deadline(CLOSE_TIMEOUT), partial(self._cut, disk.host))
                     state.exported, state.initiator = None, ""
                 raise
-        return Export(self._portal_of(disk.host), self._port, name, LUN, credentials)
+        return Export(*self._portal_of(disk.host), name, LUN, credentials)
 
     def sessions(self, host: str) -> list[Session]:
         """As Target.sessions()."""
@@ -181,8 +184,7 @@ class LioTarget:
     def _host(self, label: str) -> _Host:
         with self._guard:
             if label not in self._hosts:
-                portal = self._portal_of(label)
-                group = Group(f"{self._iqn}:{label}", portal, self._port, self._writer)
+                group = Group(f"{self._iqn}:{label}", *self._portal_of(label), self._writer)
                 disks = HostDisks(label, self._identity(label), group, self._backstores)
                 self._hosts[label] = _Host(group, disks)
             return self._hosts[label]
@@ -203,14 +205,14 @@ class LioTarget:
 
     def _cut(self, host: str, deadline: Deadline, only: Collection[str] | None = None) -> None:
         """Close the connections that may be the host's, and are certainly no other host's."""
-        portal = self._portal_of(host)
-        found = logins.peers(portal, self._port)
+        portal, port = self._portal_of(host)
+        found = logins.peers(portal, port)
         if only is not None:
             found = {peer for peer in found if peer[0] in only}
         if found:
             others = {address for label, address in self._addresses.items() if label != host}
             others |= bounded(partial(self._others, host), "looking at the other hosts", deadline)
-            logins.cut(portal, self._port, {p for p in found if p[0] not in others}, deadline)
+            logins.cut(portal, port, {p for p in found if p[0] not in others}, deadline)
 
     def _others(self, host: str) -> set[str]:
         """Return where the sessions of all other targets come from, also of those not ours."""
@@ -221,8 +223,9 @@ class LioTarget:
 
     # All of it
 
-    def _portal_of(self, host: str) -> str:
-        return self._portals.get(host, self._portal)
+    def _portal_of(self, host: str) -> tuple[str, int]:
+        """Return address and TCP port."""
+        return self._portals.get(host, self._portal), self._ports.get(host, self._port)
 
     def _check_address(self, portal: str) -> None:
         """Refuse an address that this server has not: the kernel's target would take it."""
@@ -240,7 +243,7 @@ class LioTarget:
         for path in entries(ISCSI):
             base, _, host = path.name.rpartition(":")  # a label has no colon
             if base == self._iqn:
-                group = Group(path.name, self._portal_of(host), self._port, self._writer)
+                group = Group(path.name, *self._portal_of(host), self._writer)
                 group.remove(deadline, partial(self._cut, host))
         for path in self._backstores.all():
             self._backstores.remove(path, deadline)

@@ -30,14 +30,13 @@ class Door:
     """Looks at the portals once a second, in a thread of its own.
 
     Args:
-        portals: addresses.
-        port: TCP port of all of them.
+        portals: addresses and TCP ports.
         names: of hosts, by address.
     """
 
-    def __init__(self, portals: Collection[str], port: int, names: Mapping[str, str]) -> None:
-        self._port, self._names = port, names
-        self._heard: dict[str, set[Peer]] = {portal: set() for portal in portals}
+    def __init__(self, portals: Collection[Peer], names: Mapping[str, str]) -> None:
+        self._names = names
+        self._heard: dict[Peer, set[Peer]] = {portal: set() for portal in portals}
         self._end = Event()
         self._thread = Thread(target=self._work, name="lio-door", daemon=True)
         self._thread.start()
@@ -51,15 +50,15 @@ class Door:
         while not self._end.wait(PERIOD):
             with suppress(OSError):  # the next look may see more
                 for portal in self._heard:
-                    self._look(portal)
+                    self._look(*portal)
 
-    def _look(self, portal: str) -> None:
-        there, heard = peers(portal, self._port), self._heard[portal]
+    def _look(self, portal: str, port: int) -> None:
+        there, heard = peers(portal, port), self._heard[portal, port]
         heard &= there
         if there == heard:  # as nearly always: nobody has to be asked
             return
         silent = set()
-        for one in established(self._port, own=portal):
+        for one in established(port, own=portal):
             if one.received >= HEADER:
                 heard.add((one.address, one.port))
             elif one.silent >= PATIENCE:
@@ -67,7 +66,7 @@ class Door:
         for address in sorted({address for address, _ in silent}):
             who = self._names.get(address, "no host of ours")
             log.warning(
-                "%s (%s) holds a connection to %s and says nothing: it is ended, as nobody else "
-                "can log in meanwhile", address, who, portal,
+                "%s (%s) holds a connection to %s:%d and says nothing: it is ended, as nobody else "
+                "can log in meanwhile", address, who, portal, port,
             )  # fmt: skip
-        cut(portal, self._port, silent, Deadline(TIMEOUT))
+        cut(portal, port, silent, Deadline(TIMEOUT))

@@ -52,11 +52,12 @@ class TgtTarget:
 
     Args:
         portal: address that hosts log in to, unless they have another.
-        port: TCP port of it.
+        port: TCP port of it, for hosts that have no other.
         iqn: base name; the target of host pc1 is IQN:pc1.
         run_dir: for the control socket and the pid file.
         identities: how the disk of each host shows itself, by label.
         portals: address that each host logs in to, by label.
+        ports: TCP port there, by label.
     """
 
     def __init__(
@@ -68,16 +69,18 @@ class TgtTarget:
         run_dir: Path,
         identities: Mapping[str, Identity] | None = None,
         portals: Mapping[str, IPv4Address] | None = None,
+        ports: Mapping[str, int] | None = None,
     ) -> None:
         self._portal, self._port, self._iqn = str(portal), port, iqn
         self._portals = {label: str(address) for label, address in (portals or {}).items()}
-        every = dict.fromkeys([self._portal, *self._portals.values()])
-        self._listens = [f"{address}:{port}" for address in every]
+        self._ports = ports or {}
+        every = [self._portal_of(label) for label in self._ports] or [(self._portal, port)]
+        self._listens = [f"{address}:{number}" for address, number in dict.fromkeys(every)]
         self._run_dir = run_dir
         self._identities = identities or {}
         socket = run_dir / "tgtd.sock"
         self._ipc = Ipc(socket.with_name(f"{socket.name}.{_CONTROL_PORT}"))
-        self._logins = Logins(self._ipc, list(every), port)
+        self._logins = Logins(self._ipc, *zip(*every, strict=True))
         self._daemon = Daemon(
             ["tgtd", "-f", "-C", str(_CONTROL_PORT),
              "--iscsi", ",".join(f"portal={listens}" for listens in self._listens)],
@@ -112,8 +115,8 @@ class TgtTarget:
             self._daemon.stop(Deadline(0))
             raise TargetError(
                 f"tgtd can't listen on {', '.join(self._listens)}: {self._daemon.tail}",
-                fix=f"is another target running (systemctl stop tgt), and does this server have "
-                f"the addresses? ss -ltnp 'sport = :{self._port}'",
+                fix="is another target running (systemctl stop tgt), and does this server have "
+                "the addresses? ss -ltnp",
             )
 
     def _answers(self) -> bool:
@@ -195,8 +198,12 @@ class TgtTarget:
                 with contextlib.suppress(TargetError, DeadlineExceededError):
                     self.fence(disk.host, deadline=Deadline(_CLOSE_TIMEOUT))
                 raise
-        portal = self._portals.get(disk.host, self._portal)
-        return Export(portal, self._port, name, LUN, credentials)
+        portal, port = self._portal_of(disk.host)
+        return Export(portal, port, name, LUN, credentials)
+
+    def _portal_of(self, host: str) -> tuple[str, int]:
+        """Return address and TCP port."""
+        return self._portals.get(host, self._portal), self._ports.get(host, self._port)
 
     def _build(self, exported: _Exported, name: str, deadline: Deadline) -> None:
         """Make the target; its ACL last: until then it refuses every login."""

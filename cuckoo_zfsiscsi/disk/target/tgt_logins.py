@@ -34,9 +34,10 @@ class Login(Session):
 class Logins:
     """Logins to the targets of one tgtd."""
 
-    def __init__(self, ipc: Ipc, portals: Sequence[str], port: int) -> None:
-        self._ipc, self._port = ipc, port
-        self._own = " or ".join(f"src {portal}" for portal in portals)
+    def __init__(self, ipc: Ipc, portals: Sequence[str], ports: Sequence[int]) -> None:
+        self._ipc = ipc
+        self._own = " or ".join(f"src {portal}" for portal in dict.fromkeys(portals))
+        self._ports = " or ".join(f"sport = :{port}" for port in dict.fromkeys(ports))
 
     def up(self, tid: int, deadline: Deadline) -> list[Login]:
         """Return who is logged in to a target.
@@ -73,5 +74,5 @@ class Logins:
         """Let the kernel close the connections of these addresses."""
         for address in addresses - {""}:
             log.warning("cuts the connection of %s, which does not end by itself", address)
-            which = f"( {self._own} ) and sport = :{self._port} and dst {address}"
+            which = f"( {self._own} ) and ( {self._ports} ) and dst {address}"
             connections.cut(which, deadline)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.lab import guest_image
 from cuckoo_zfsiscsi.lab import network as net
-from cuckoo_zfsiscsi.lab.capture import LOGIN
+from cuckoo_zfsiscsi.lab.capture import LOGINS
 from cuckoo_zfsiscsi.lab.network import Namespace, Network
 from cuckoo_zfsiscsi.lab.real_cape import default_python
 from cuckoo_zfsiscsi.lab.routes import place as places
@@ -248,6 +248,6 @@ def how_to_verify(capture: Path) -> list[str]:
     """
     read = f"tcpdump -nr {shlex.quote(str(capture))}"
     return [
-        f"{read} 'ether dst {GATEWAY_MAC} and tcp port {LOGIN}'",
+        f"{read} 'ether dst {GATEWAY_MAC} and {LOGINS}'",
         f"{read} 'host {places.C2}'",
     ]

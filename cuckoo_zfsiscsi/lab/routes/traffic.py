@@ -137,7 +137,7 @@ def look(sought: Sought, port: bytes, internet: bytes) -> Seen:
     reached = set[str]()
     iscsi = to_gateway = 0
     for one in packets(port):
-        if one.is_tcp and LOGIN in one.ports:
+        if one.is_tcp and any(port in LOGIN for port in one.ports):
             iscsi += 1
             to_gateway += one.to_mac == sought.gateway_mac
         if one.target == sought.host:

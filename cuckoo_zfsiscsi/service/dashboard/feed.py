@@ -15,8 +15,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from cuckoo_zfsiscsi.isolation import NetworkIsolation
+from cuckoo_zfsiscsi.isolation import State as Isolation
 from cuckoo_zfsiscsi.service.dashboard import views
 from cuckoo_zfsiscsi.service.dashboard.render import render
 from cuckoo_zfsiscsi.service.report import HostReport, State
@@ -79,7 +81,7 @@ class Feed:
                     takes = self._fleet.recent.boot_takes(label)
                     view = views.card(report, host.config, seen[1], takes)
                     cards[label] = render("_card.html", host=view)
-            self._take(cards, _summary(reports))
+            self._take(cards, _summary(reports, self._fleet.isolation.report()))
         finally:
             self._turn.release()
 
@@ -174,8 +176,11 @@ class Feed:
         return int(number[:12]) if known else 0
 
 
-def _summary(reports: list[HostReport]) -> str:
+def _summary(reports: list[HostReport], networks: list[NetworkIsolation]) -> str:
     counts = Counter(report.state for report in reports)
     states = [(state.value, views.SIGNS[state], counts[state]) for state in State]
     trouble = [report.label for report in reports if report.state is State.QUARANTINED]
-    return render("_summary.html", states=states, total=len(reports), trouble=trouble)
+    known = [(state, [n for n in networks if n.state == state]) for state in get_args(Isolation)]
+    return render(
+        "_summary.html", states=states, total=len(reports), trouble=trouble, networks=known
+    )

@@ -7,7 +7,7 @@ import socket
 import struct
 
 from tests.attacks import frames
-from tests.attacks.infected import Infected
+from tests.attacks.infected import Infected, Peer
 from tests.attacks.moves import primitive
 
 SYN, RST, PUSH, ACK = 2, 4, 8, 16
@@ -18,8 +18,9 @@ def to_server(me: Infected, *packets: bytes) -> None:
     me.send(*(frames.ethernet(server, me.own.hardware, frames.IPV4, one) for one in packets))
 
 
-def service_port(me: Infected, dice: random.Random) -> int:
-    return dice.choice((me.knows.boot_port, me.knows.portal_port, me.knows.control_port))
+def service_port(me: Infected, host: Peer, dice: random.Random) -> int:
+    """Choose one of those that a host has to do with."""
+    return dice.choice((me.knows.boot_port, me.knows.disk_port(host), me.knows.control_port))
 
 
 @primitive("ip.syn")
@@ -29,7 +30,7 @@ def syn(me: Infected, dice: random.Random) -> str:
     sources = [me.own.ip, *(f"{net}.{dice.randrange(2, 255)}" for _ in range(5))]
     to_server(me, *(
         frames.tcp(dice.choice(sources), me.knows.server, dice.randrange(1024, 65536),
-                   service_port(me, dice), SYN, number=dice.getrandbits(32))
+                   service_port(me, me.own, dice), SYN, number=dice.getrandbits(32))
         for _ in range(count)
     ))  # fmt: skip
     return f"{count} connections"
@@ -41,7 +42,7 @@ def as_sibling(me: Infected, dice: random.Random) -> str:
     victim = me.victim(dice)
     source = dice.choice((me.own.hardware, victim.hardware))
     sent = [
-        frames.tcp(victim.ip, me.knows.server, dice.randrange(32768, 61000), service_port(me, dice),
+        frames.tcp(victim.ip, me.knows.server, dice.randrange(32768, 61000), service_port(me, victim, dice),
                    dice.choice((RST, RST | ACK, ACK | PUSH, 1 | ACK)), number=dice.getrandbits(32),
                    ack=dice.getrandbits(32), payload=dice.randbytes(dice.randrange(60)))
         for _ in range(dice.randrange(20, 200))
@@ -56,7 +57,7 @@ def as_server(me: Infected, dice: random.Random) -> str:
     """Reset a sibling's connections in the server's name, by chance."""
     victim = me.victim(dice)
     sent = [
-        frames.tcp(me.knows.server, victim.ip, service_port(me, dice), dice.randrange(32768, 61000),
+        frames.tcp(me.knows.server, victim.ip, service_port(me, victim, dice), dice.randrange(32768, 61000),
                    RST | ACK, number=dice.getrandbits(32), ack=dice.getrandbits(32))
         for _ in range(dice.randrange(20, 200))
     ]  # fmt: skip
@@ -91,7 +92,7 @@ def ports(me: Infected, dice: random.Random) -> str:
 def icmp(me: Infected, dice: random.Random) -> str:
     """Ping, redirect, and report what is unreachable, too big, or out of time."""
     victim = me.victim(dice)
-    inner = frames.tcp(me.knows.server, victim.ip, 3260, 40000, ACK)[:28]
+    inner = frames.tcp(me.knows.server, victim.ip, me.knows.disk_port(victim), 40000, ACK)[:28]
     gateway = frames.address(me.own.ip)
     sent = []
     for _ in range(dice.randrange(10, 100)):

@@ -26,7 +26,7 @@ def test_a_session_without_an_address_is_one(
 ) -> None:
     ipc = Ipc(tmp_path / "s")
     monkeypatch.setattr(ipc, "call", lambda *_, **__: TEXT)
-    logins = Logins(ipc, ["127.0.0.1"], 3260)
+    logins = Logins(ipc, ["127.0.0.1"], [3260])
     assert logins.up(1, Deadline(HANG)) == [
         Login("iqn.2017-10.test:pc1.g1", "10.99.0.11", 5, 1),
         Login("iqn.2017-10.test:pc1.g1", "", 6, 0),
@@ -41,7 +41,8 @@ def test_cuts_only_what_it_knows(monkeypatch: pytest.MonkeyPatch, tmp_path: Any)
         raise FileNotFoundError("ss")  # a server without iproute2: the deadline ends the wait
 
     monkeypatch.setattr("subprocess.run", run)
-    logins = Logins(Ipc(tmp_path / "s"), ["10.99.0.1", "10.99.20.1"], 3260)
+    logins = Logins(Ipc(tmp_path / "s"), ["10.99.0.1", "10.99.20.1"], [3271, 3272])
     logins._cut({"10.99.0.11", ""}, Deadline(HANG))
-    wanted = "( src 10.99.0.1 or src 10.99.20.1 ) and sport = :3260 and dst 10.99.0.11"
+    own = "( src 10.99.0.1 or src 10.99.20.1 ) and ( sport = :3271 or sport = :3272 )"
+    wanted = f"{own} and dst 10.99.0.11"
     assert ran == [["ss", "-K", "-H", "-n", "-t", wanted]]
