@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import select
 import signal
 import sys
 import threading
@@ -21,7 +20,7 @@ import traceback
 from itertools import islice
 from pathlib import Path
 
-from tests.attacks.infected import Infected, Knowledge
+from tests.attacks.infected import Infected, Knowledge, when_off
 from tests.attacks.moves import plan
 from tests.iscsi import LoginError
 
@@ -36,19 +35,6 @@ WRONG = "WRONG"
 
 class TooLongError(OSError):
     """A move has taken too long."""
-
-
-def die_with(pid: int) -> None:
-    """End this process as soon as another one has ended."""
-    handle = os.pidfd_open(pid)
-
-    def wait() -> None:
-        ended = select.poll()
-        ended.register(handle, select.POLLIN)
-        ended.poll()
-        os._exit(0)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def too_long(_signal: int, _frame: object) -> None:
@@ -66,7 +52,7 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--without", default="")
     options = parser.parse_args()
-    die_with(options.pid)
+    when_off(options.pid, lambda: os._exit(0))
     infected = Infected(Knowledge.load(options.knows.read_text()))
     only, without = (filter(None, text.split(",")) for text in (options.only, options.without))
     moves = plan(options.seed, list(only), list(without))

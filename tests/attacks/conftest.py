@@ -45,8 +45,11 @@ def infection(tmp_path: Path, forks: ForkServer) -> Iterator[Infection]:
         farm.open()
         farm.guard()
         farm.start()
+        farm.wait(lambda: set(farm.states().values()) == {"clean"}, "the first disks")
         made = Infection(farm)
         made.begin()
         yield made
     finally:
+        for machine in farm.machines.values():
+            machine.off()
         farm.close()

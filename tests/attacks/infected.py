@@ -13,12 +13,14 @@ import json
 import os
 import random
 import re
+import select
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,12 +99,24 @@ class Infected:
         self._held: deque[socket.socket] = deque()
         self._secret: Export | None = None
         self._mac = ""
+        self._there: int | None = None
+        # To the server's other addresses, as DHCP may have told it
+        ip("route", "replace", "default", "via", knows.server, "dev", CARD)
         here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         assert _libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         there = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         assert _libc.setns(here, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         os.close(here)
+        self._there = there
         self._aside = Path(f"/proc/{os.getpid()}/fd/{there}")
+
+    def close(self) -> None:
+        """End, as with the power: nothing is held any more."""
+        while self._held:
+            self._held.popleft().close()
+        if self._there is not None:
+            os.close(self._there)
+            self._there = None
 
     def victim(self, dice: random.Random) -> Peer:
         """Choose a sibling."""
@@ -241,6 +255,20 @@ class Infected:
             yield
         finally:
             ip("addr", "delete", f"{address}/32", "dev", CARD)
+
+
+def when_off(pid: int, end: Callable[[], object]) -> None:
+    """Call a function as soon as the process of a guest has ended: its power is cut."""
+    handle = os.pidfd_open(pid)
+
+    def wait() -> None:
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        ended.poll()
+        os.close(handle)
+        end()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def ip(*words: str) -> None:

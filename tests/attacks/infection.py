@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cuckoo_zfsiscsi.lab.network import BMCS, SERVER, bmc_address, host_address, mac
-from tests.attacks.infected import Infected, Knowledge, Peer
+from tests.attacks.infected import Infected, Knowledge, Peer, when_off
 from tests.attacks.moves import primitives
 from tests.faults.farm import Farm
 from tests.faults.patience import SERVICE
@@ -51,12 +51,14 @@ class Infection:
             yield self.infected
 
     def begin(self) -> None:
-        """Begin the run."""
-        self.farm.wait(lambda: set(self.farm.states().values()) == {"clean"}, "the first disks")
+        """Begin the run. Its malware ends with the power."""
         self.farm.client.start("pc1", SERVICE)
         with inside(self.farm.guest("pc1")):
             self.infected = Infected(knowledge(self.farm))
             self.infected.secret()
+        pid = self.farm.machines["pc1"].pid
+        assert pid is not None
+        when_off(pid, self.infected.close)
 
     def play(self, name: str, seed: int = 0) -> str:
         """Play a move; return what came of it. Raises OSError, LoginError: it was refused."""

@@ -42,7 +42,7 @@ def test_what_was_seen() -> None:
         seen.pytest_runtest_logreport(
             pytest.TestReport(
                 "tests/attacks/test_x.py::test_y[a]", ("", 0, ""), {}, "passed", None,
-                when, user_properties=[("late, s", 0.5)] if when == "call" else [],  # type: ignore[arg-type]
+                when, user_properties=[("late, s", 0.5)] if when == "call" else [],
             )
         )  # fmt: skip
     assert "passed   Do y." in table.show([attack], seen)

@@ -42,7 +42,8 @@ def as_sibling(me: Infected, dice: random.Random) -> str:
     victim = me.victim(dice)
     source = dice.choice((me.own.hardware, victim.hardware))
     sent = [
-        frames.tcp(victim.ip, me.knows.server, dice.randrange(32768, 61000), service_port(me, victim, dice),
+        frames.tcp(victim.ip, me.knows.server, dice.randrange(32768, 61000),
+                   service_port(me, victim, dice),
                    dice.choice((RST, RST | ACK, ACK | PUSH, 1 | ACK)), number=dice.getrandbits(32),
                    ack=dice.getrandbits(32), payload=dice.randbytes(dice.randrange(60)))
         for _ in range(dice.randrange(20, 200))
@@ -57,7 +58,8 @@ def as_server(me: Infected, dice: random.Random) -> str:
     """Reset a sibling's connections in the server's name, by chance."""
     victim = me.victim(dice)
     sent = [
-        frames.tcp(me.knows.server, victim.ip, service_port(me, victim, dice), dice.randrange(32768, 61000),
+        frames.tcp(me.knows.server, victim.ip, service_port(me, victim, dice),
+                   dice.randrange(32768, 61000),
                    RST | ACK, number=dice.getrandbits(32), ack=dice.getrandbits(32))
         for _ in range(dice.randrange(20, 200))
     ]  # fmt: skip
