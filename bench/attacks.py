@@ -1,7 +1,7 @@
 """Attacks of one host's guest: a random session beside runs of three others.
 
-    .venv/bin/python -m bench.attacks [--moves 2000] [--seed N] [--only A,B] [--without A,B]
-                                      [--show] [--json FILE]
+    .venv/bin/python -m bench.attacks [--moves 2000] [--seed N] [--alone] [--only A,B]
+                                      [--without A,B] [--show] [--json FILE]
     .venv/bin/python -m bench.attacks --list
     .venv/bin/python -m bench.attacks --table [ARGUMENT...]
     .venv/bin/python -m bench.attacks --document
@@ -38,6 +38,7 @@ from tests.attacks.session import Result, Session
 from tests.faults.farm import Farm
 from tests.faults.patience import SERVICE
 
+HOSTS = 4
 ATTACKS = table.TESTS / "attacks"
 DOCUMENT = table.TESTS.parent / "docs" / "security.rst"
 
@@ -46,14 +47,14 @@ def play(
     seed: int,
     moves: int,
     *,
-    hosts: int = 4,
+    alone: bool,
     only: list[str],
     without: list[str],
     show: bool = False,
 ) -> Result:
     """Play a session in a farm of its own."""
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="zfsiscsi-attacks-") as folder:
-        farm = Farm(Path(folder), hosts, timeout=SERVICE)
+        farm = Farm(Path(folder), HOSTS, timeout=SERVICE, alone=alone)
         try:
             farm.open()
             session = Session(farm, seed, only, without)
@@ -83,6 +84,7 @@ def main() -> int:
     """Play it; 1 if something is not as it must be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--moves", type=int, default=2000)
+    parser.add_argument("--alone", action="store_true", help="each host on a wire of its own")
     parser.add_argument("--seed", type=int, help="of a session that is to be played again")
     parser.add_argument("--only", default="", help="primitives or themes, by commas")
     parser.add_argument("--without", default="", help="primitives or themes, by commas")
@@ -104,8 +106,8 @@ def main() -> int:
     seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
     result = play(
-        seed, options.moves, only=words(options.only), without=words(options.without),
-        show=options.show,
+        seed, options.moves, alone=options.alone, only=words(options.only),
+        without=words(options.without), show=options.show,
     )  # fmt: skip
     print(result)
     if faults := result.faults(timed=True):

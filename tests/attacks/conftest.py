@@ -27,17 +27,6 @@ def forks() -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def farm(tmp_path: Path, forks: ForkServer) -> Iterator[Farm]:
-    """Four hosts, plugged in; the service is not started yet."""
-    made = Farm(tmp_path, 4, forks, SERVICE)
-    try:
-        made.open()
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
 def infection(tmp_path: Path, forks: ForkServer) -> Iterator[Infection]:
     """Two hosts behind the firewall: pc1 is in a run, and infected; pc2 is off and clean."""
     farm = Farm(tmp_path, 2, forks, SERVICE)

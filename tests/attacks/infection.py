@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cuckoo_zfsiscsi.lab.network import BMCS, SERVER, bmc_address, host_address, mac
+from cuckoo_zfsiscsi.lab.network import BMCS, bmc_address, mac
 from tests.attacks.infected import Infected, Knowledge, Peer, when_off
 from tests.attacks.moves import primitives
 from tests.faults.farm import Farm
@@ -20,13 +20,13 @@ CONTROL = BMCS.network_address + 1
 def knowledge(farm: Farm) -> Knowledge:
     """Return what malware on a farm's first host may know."""
     own, *siblings = (
-        Peer(label, str(host_address(number)), mac(number))
+        Peer(label, str(farm.address(number)), mac(number))
         for number, label in enumerate(farm.labels, 1)
     )
     return Knowledge(
         own=own,
         siblings=tuple(siblings),
-        server=str(SERVER.ip),
+        server=str(farm.server(1)),
         control=str(CONTROL),
         bmcs=tuple(str(bmc_address(number)) for number in range(1, len(farm.labels) + 1)),
         iqn="iqn.2026-01.org.example",
