@@ -117,12 +117,16 @@ class Initiator:
 
 
 class RawInitiator:
-    """A login PDU by PDU (RFC 7143 11.12), and commands whose answers nobody reads."""
+    """A login PDU by PDU (RFC 7143 11.12), and commands whose answers nobody reads.
 
-    def __init__(self, export: Export) -> None:
+    Args:
+        export: what it logs in to.
+        isid: its own number of the session: another one than that of a session does not replace it.
+    """
+
+    def __init__(self, export: Export, isid: int = 1) -> None:
         self.export = export
-        self.isid = bytes([0x80, 0, 0, 0, 0, 1])
-        """Two sessions of one initiator have two, or the second ends the first."""
+        self.isid = isid
         self.socket = socket.socket()
         self.socket.settimeout(10)
         self._sequence = 0
@@ -190,41 +194,6 @@ class RawInitiator:
             self.socket.sendall(head)
             self._sequence += 1
 
-    def command(
-        self, cdb: bytes, *, flags: int = 0xC0, expected: int = 0, data: bytes = b"", tag: int = 0
-    ) -> None:
-        """Send a SCSI command (RFC 7143 11.3), whose answer nobody reads.
-
-        Args:
-            cdb: the command, filled up to 16 bytes.
-            flags: 0x80 final, 0x40 it reads, 0x20 it writes.
-            expected: length of the data that it says it moves.
-            data: immediate data, whatever is expected.
-            tag: of the task; by default the next number.
-        """
-        self._sequence += 1
-        self.socket.sendall(
-            header(0x01, flags, len(data), self.lun, tag or self._sequence, expected,
-                   self._sequence - 1, 1, cdb.ljust(16, b"\0"))
-            + data + bytes(-len(data) % 4)
-        )  # fmt: skip
-
-    def answer(self) -> tuple[bytes, bytes]:
-        """Return the header and the data of the next PDU that comes."""
-        head = self._receive(48)
-        size = int.from_bytes(head[5:8], "big")
-        return head, self._receive((size + 3) // 4 * 4)[:size]
-
-    @property
-    def lun(self) -> bytes:
-        """The disk's, as a header has it."""
-        return bytes([0, self.export.lun, *bytes(6)])
-
-    @property
-    def sequence(self) -> int:
-        """The next CmdSN."""
-        return self._sequence
-
     def close(self) -> None:
         self.socket.close()
 
@@ -233,8 +202,8 @@ class RawInitiator:
         stage = {0x01: 0x00, 0x81: 0x81, 0x87: 0x87}[flags]
         head = struct.pack(
             ">BBBB4s6sHIHHII16x",
-            0x43, stage, 0, 0, len(text).to_bytes(4, "big"), self.isid, 0,
-            1, 0, 0, self._sequence, 0,
+            0x43, stage, 0, 0, len(text).to_bytes(4, "big"), b"\x80" + self.isid.to_bytes(5, "big"),
+            0, 1, 0, 0, self._sequence, 0,
         )  # fmt: skip
         self.socket.sendall(head + text + bytes(-len(text) % 4))
         answer = self._receive(48)
@@ -255,31 +224,9 @@ class RawInitiator:
         return received
 
 
-def header(
-    opcode: int, flags: int, size: int, lun: bytes, tag: int, third: int, command: int,
-    status: int, rest: bytes = bytes(16),
-) -> bytes:  # fmt: skip
-    """Return the 48 bytes that every PDU begins with (RFC 7143 11.2).
-
-    Args:
-        opcode: 0x40 added for an immediate one.
-        flags: the byte after it.
-        size: of the data segment, or what it says of it.
-        lun: eight bytes.
-        tag: of the task.
-        third: what comes after it: expected length, or the target's tag.
-        command: CmdSN.
-        status: ExpStatSN.
-        rest: 16 bytes.
-    """
-    return struct.pack(
-        ">BBHI8sIIII16s", opcode, flags, 0, size & 0xFFFFFF, lun, tag, third, command, status, rest
-    )
-
-
 @contextlib.contextmanager
-def raw(export: Export) -> Iterator[RawInitiator]:
-    initiator = RawInitiator(export)
+def raw(export: Export, isid: int = 1) -> Iterator[RawInitiator]:
+    initiator = RawInitiator(export, isid)
     try:
         initiator.connect()
         yield initiator

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.disk.target import Credentials, Export
 from tests.attacks import frames
-from tests.iscsi import RawInitiator
+from tests.attacks.pdus import Sender
 from tests.netboot.network import inside
 
 CARD = "eth0"
@@ -193,17 +193,14 @@ class Infected:
         return Export(own.portal, self.knows.disk_port(victim), theirs(own.target), own.lun, found)
 
     @contextmanager
-    def initiator(
-        self, export: Export | None = None, *, held: bool = False
-    ) -> Iterator[RawInitiator]:
+    def initiator(self, export: Export | None = None, *, held: bool = False) -> Iterator[Sender]:
         """Connect to the portal.
 
         Args:
             export: what to log in to; by default its own disk.
             held: the connection stays open.
         """
-        one = RawInitiator(export or self.secret())
-        one.isid = b"\x80" + os.urandom(5)
+        one = Sender(export or self.secret(), int.from_bytes(os.urandom(5), "big"))
         one.socket.settimeout(BRIEF)
         try:
             one.connect()
@@ -215,7 +212,7 @@ class Infected:
                 one.close()
 
     @contextmanager
-    def session(self, *, held: bool = False) -> Iterator[RawInitiator]:
+    def session(self, *, held: bool = False) -> Iterator[Sender]:
         """Log in to its own disk, to the full feature phase."""
         with self.initiator(held=held) as one:
             one.security()

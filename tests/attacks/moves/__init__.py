@@ -78,6 +78,8 @@ def primitives() -> dict[str, Primitive]:
 def plan(seed: int, only: Collection[str] = (), without: Collection[str] = ()) -> Iterator[Move]:
     """Give the moves of a session, without end: the same for the same arguments.
 
+    Each primitive comes once at first, so that a short session has them all.
+
     Args:
         seed: of the session.
         only: primitives, or themes, of which it is made; all by default.
@@ -96,6 +98,8 @@ def plan(seed: int, only: Collection[str] = (), without: Collection[str] = ()) -
     chosen = [one for name, one in every.items() if not only or among(name, only)]
     chosen = [one for one in chosen if not among(one.name, without)]
     dice, number = random.Random(seed), 0  # noqa: S311
+    first = dice.sample(chosen, len(chosen))
     while True:
         number += 1
-        yield Move(number, dice.choice(chosen), dice.getrandbits(32))
+        next_one = first.pop() if first else dice.choice(chosen)
+        yield Move(number, next_one, dice.getrandbits(32))

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from tests.attacks.infected import Infected
 from tests.attacks.moves import primitive
-from tests.iscsi import LoginError, RawInitiator, header
+from tests.attacks.pdus import Sender, header
+from tests.iscsi import LoginError
 
 MOST_GENERATIONS = 50
 """That are tried: the names of a disk have its number."""
 
 
-def read_sector(one: RawInitiator, lba: int = 0) -> bytes:
+def read_sector(one: Sender, lba: int = 0) -> bytes:
     one.command(struct.pack(">BBQIBB", 0x88, 0, lba, 1, 0, 0), expected=512)
     return one.answer()[1]
 
@@ -88,7 +89,7 @@ def half_header(me: Infected, dice: random.Random) -> str:
     count = dice.randrange(1, 12)
     for _ in range(count):
         with me.initiator(held=True) as one:
-            one.socket.sendall(header(0x43, 0, 4096, one.isid + bytes(2), 1, 0, 0, 0))
+            one.socket.sendall(header(0x43, 0, 4096, one.session, 1, 0, 0, 0))
     return f"{count} connections"
 
 
@@ -125,7 +126,7 @@ def sessions(me: Infected, dice: random.Random) -> str:
 @primitive("iscsi.reinstate")
 def reinstate(me: Infected, dice: random.Random) -> str:
     """Log in again as a session that is open: the second ends the first (RFC 7143 6.3.5)."""
-    isid = b"\x80" + dice.randbytes(5)
+    isid = dice.getrandbits(40)
     for _ in range(dice.randrange(2, 6)):
         with me.initiator(held=True) as one:
             one.isid = isid
@@ -255,7 +256,7 @@ def keys(me: Infected, dice: random.Random) -> str:
         for _ in range(dice.randrange(1, 6)):
             text = b"\0".join(dice.choices(words, k=dice.randrange(12)))
             flags = dice.choice((0x00, 0x04, 0x81, 0x87, 0x40, dice.randrange(256)))
-            head = header(0x43, flags, len(text), one.isid + bytes(2), 1, 0, 0, 0)
+            head = header(0x43, flags, len(text), one.session, 1, 0, 0, 0)
             one.socket.sendall(head + text + bytes(-len(text) % 4))
         return one.answer()[0][36:38].hex()
 

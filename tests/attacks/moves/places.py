@@ -15,7 +15,7 @@ from tests.attacks import frames
 from tests.attacks.infected import BRIEF, Infected, Peer, parse_script, seconds
 from tests.attacks.moves import primitive
 from tests.attacks.moves.http import made_up_mac, script_of
-from tests.iscsi import RawInitiator
+from tests.attacks.pdus import Sender
 from tests.netboot.network import inside
 
 BAIT = b"this sector is not of the golden image".ljust(512, b"\0")
@@ -35,8 +35,7 @@ def ask_for_script(me: Infected, victim: Peer) -> str:
 
 def spoil(script: str) -> None:
     """Log in with what a sibling's script says, and write over the boot sector."""
-    one = RawInitiator(parse_script(script))
-    one.isid = b"\x80" + os.urandom(5)
+    one = Sender(parse_script(script), int.from_bytes(os.urandom(5), "big"))
     one.socket.settimeout(BRIEF)
     try:
         one.connect()

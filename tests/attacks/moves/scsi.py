@@ -7,10 +7,10 @@ import struct
 
 from tests.attacks.infected import Infected
 from tests.attacks.moves import primitive
-from tests.iscsi import RawInitiator
+from tests.attacks.pdus import Sender
 
 
-def do(one: RawInitiator, cdb: bytes, data: bytes = b"", expected: int = 0) -> str:
+def do(one: Sender, cdb: bytes, data: bytes = b"", expected: int = 0) -> str:
     """Send a command, and data with it; return what the answer says: opcode and SCSI status."""
     flags, length = (0xA0, len(data)) if data else (0xC0, expected)
     one.command(cdb, flags=flags, expected=length, data=data)
