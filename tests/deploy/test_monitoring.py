@@ -175,7 +175,7 @@ def test_every_metric_is_used_and_there(prometheus: Prometheus) -> None:
 def test_alert_rules() -> None:
     argv = ["promtool", "check", "rules", str(DEPLOY / "prometheus" / "zfsiscsi-rules.yml")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert (done.returncode, "6 rules found" in done.stdout) == (0, True), done.stderr
+    assert (done.returncode, "7 rules found" in done.stdout) == (0, True), done.stderr
 
 
 def test_grafana_knows_every_field() -> None:
