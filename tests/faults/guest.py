@@ -1,19 +1,21 @@
 """A guest played by a small program: boots in a blink, and does to its disk what it is told.
 
-It is what the emulated machine starts instead of QEMU: asks for its boot script as iPXE does, logs
-in with the credentials in it (libiscsi), answers a DCE/RPC bind on 135 and CAPE's agent's GET / on
-8000. `POST /infect` writes over the boot sector and tells with what; `GET /sector` tells what is in
-it, `GET /disk` what is in all of the disk, `GET /ibft` the boot script. `POST /execute` runs a
-program in its network, which sees an empty /etc of its own. After `GET /pinning` it hangs up on
-whoever has another address, as CAPE's agent does.
+It is what the emulated machine starts instead of QEMU: asks for its address, which it has, and for
+its boot script as iPXE does, logs in with the credentials in it (libiscsi), answers a DCE/RPC bind
+on 135 and CAPE's agent's GET / on 8000. `POST /infect` writes over the boot sector and tells with
+what; `GET /sector` tells what is in it, `GET /disk` what is in all of the disk, `GET /ibft` the
+boot script. `POST /execute` runs a program in its network, which sees an empty /etc of its own.
+After `GET /pinning` it hangs up on whoever has another address, as CAPE's agent does.
 
     guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login] [--after SECONDS]
+             [--no-dhcp] [--post SECONDS --sign FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import fcntl
 import hashlib
 import http.server
 import json
@@ -32,6 +34,10 @@ from typing import Any
 SECTOR = 512
 CHUNK = 256
 """Sectors that are read at once."""
+SIOCGIFADDR = 0x8915
+IPV4, ACK = 0x0800, b"\x35\1\5"
+AGAIN = 1.0
+"""Seconds after which an address is asked for again."""
 HANG = 120
 """Seconds for one answer of the server's. As in tests/waiting.py; nothing is imported here but
 Python's own, as this is started at each boot."""
@@ -113,6 +119,46 @@ def log_in(script: str) -> Disk:
         one(r"^set username (\S+)"),
         one(r"^set password (\S+)"),
     )
+
+
+def power_on_self_test(seconds: float, sign: Path) -> None:
+    """Do what firmware does before it has a network: its card is down, as while it is off."""
+
+    def link(state: str) -> None:
+        os.spawnlp(os.P_WAIT, "ip", "ip", "link", "set", "eth0", state)  # noqa: S606
+
+    link("down")
+    sign.touch()
+    time.sleep(seconds)
+    link("up")
+
+
+def ask_dhcp(card: str = "eth0") -> None:
+    """Ask for the address that it has until that is acknowledged (RFC 2131, 4.3.2), as iPXE."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(IPV4)) as wire:
+        wire.bind((card, IPV4))
+        wire.settimeout(AGAIN)
+        mac, number = wire.getsockname()[4], os.urandom(4)
+        packed = fcntl.ioctl(wire, SIOCGIFADDR, struct.pack("256s", card.encode()))[20:24]
+        head = struct.pack("!BBBB4sHH16s16s192x", 1, 1, 6, 0, number, 0, 0x8000, b"", mac)
+        options = b"\x63\x82\x53\x63\x35\1\3\x32\4" + packed + b"\x4d\4iPXE\xaf\0\xff"
+        message = (head + options).ljust(300, b"\0")
+        datagram = struct.pack("!HHHH", 68, 67, 8 + len(message), 0) + message
+        ends = bytes(4) + 4 * b"\xff"
+        packet = struct.pack("!HHHHBBH", 0x4500, 20 + len(datagram), 0, 0, 64, 17, 0) + ends
+        total = sum(struct.unpack("!10H", packet))
+        checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+        packet = packet[:10] + struct.pack("!H", checksum) + packet[12:]
+        while True:
+            wire.send(6 * b"\xff" + mac + struct.pack("!H", IPV4) + packet + datagram)
+            end = time.monotonic() + AGAIN
+            while time.monotonic() < end:
+                try:
+                    frame = wire.recv(2048)
+                except TimeoutError:
+                    break
+                if frame[34:38] == b"\0\x43\0\x44" and frame[46:50] == number and ACK in frame:
+                    return
 
 
 def answer_rpc() -> None:
@@ -199,23 +245,35 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pidfile", type=Path, required=True)
     parser.add_argument("--script", required=True)
+    parser.add_argument("--no-dhcp", action="store_true")
+    parser.add_argument("--post", type=float, default=0.0, help="seconds without a network")
+    parser.add_argument("--sign", type=Path, help="file that is made when they begin")
     parser.add_argument("--only", choices=["rpc", "agent", "none"])
     parser.add_argument("--no-login", action="store_true")
     parser.add_argument("--after", type=float, default=0.0, help="seconds from script to login")
     options = parser.parse_args()
     daemonize(options.pidfile)
     forget_neighbours()
+    if options.post:
+        power_on_self_test(options.post, options.sign)
+    if not (options.no_login or options.no_dhcp):
+        ask_dhcp()
+    script = ""
     while not options.no_login and Agent.disk is None:
         try:
-            with urllib.request.urlopen(options.script, timeout=HANG) as answer:
-                script = answer.read().decode()
+            if not script:  # iPXE's own tries again by itself: it does not ask for another
+                with urllib.request.urlopen(options.script, timeout=HANG) as answer:
+                    script = answer.read().decode()
             if "sanboot" not in script:  # its disk is not ready yet: it is told to ask again
+                script = ""
                 time.sleep(1)
                 continue
             time.sleep(options.after)
             Agent.disk, Agent.script = log_in(script), script
         except OSError as error:
             sys.stderr.write(f"{error}\n")
+            if "chain" in script:  # it is good for one boot
+                script = ""
             time.sleep(0.1)
     if options.only in (None, "rpc"):
         threading.Thread(target=answer_rpc, daemon=True).start()
