@@ -68,8 +68,10 @@ class Run:
     """Seconds that the start took."""
     reset: float = 0.0
     """Seconds from proved off to clean again."""
+    end: float = 0.0
+    """When it ended, or was refused (monotonic seconds)."""
     refused: str = ""
-    """Why there was none."""
+    """Why there was none, or why it did not come to its end."""
     void: int = 0
     """Boots that the service gave up, since another may have used the disk."""
 
@@ -89,10 +91,13 @@ class Result:
     wrong: list[str] = field(default_factory=list)
     """Moves that were let do what they must not."""
     refused: list[str] = field(default_factory=list)
-    """Starts of siblings that failed."""
+    """Runs of siblings that failed, though nobody was in their place."""
     lost: list[str] = field(default_factory=list)
     """Hosts that did not come back after the attack."""
     void: int = 0
+    """Boots given up as another may have used the disk."""
+    in_place: int = 0
+    """Runs that failed as somebody was in their host's place, or the server's."""
     start_late: float = 0.0
     """Seconds by which the latest start of a sibling was later than in calm."""
     reset_late: float = 0.0
@@ -120,7 +125,8 @@ class Result:
         return (
             f"seed {self.seed}: {self.moves} moves of {self.kinds} kinds beside {self.runs} runs: "
             f"{len(self.dirty)} dirty, {len(self.dead)} processes dead, {self.void} boots void, "
-            f"{len(self.refused)} starts refused, {len(self.lost)} hosts lost; late at most: "
+            f"{len(self.refused)} runs failed ({self.in_place} more where another's place was "
+            f"taken), {len(self.lost)} hosts lost; late at most: "
             f"start {self.start_late:.2f} s ({self.start_late_in_place:.2f} s where "
             f"another's place was taken), reset {self.reset_late:.2f} s; without an attack: {calm}"
         )
@@ -271,11 +277,9 @@ class Session:
 
     def _one_run(self, label: str) -> Run:
         run = self._begin(label)
-        if run.refused:
-            self._heal(label)
-            return run
-        time.sleep(DWELL)
-        self._end(run)
+        if not run.refused:
+            time.sleep(DWELL)
+        self._end(run, check=not run.refused)
         return run
 
     def _begin(self, label: str) -> Run:
@@ -287,8 +291,9 @@ class Session:
             run.refused = str(error)
         run.start = time.monotonic() - run.begun
         run.void = self._voided(label) - voided
+        run.end = time.monotonic()
         if not run.refused:
-            self._compare(label, self._golden, "begins with")
+            self._compare(run, self._golden, "begins with")
         return run
 
     def _end(self, run: Run, *, check: bool = True) -> None:
@@ -300,16 +305,19 @@ class Session:
         """
         label = run.label
         if check:
-            with contextlib.suppress(OSError):
+            try:
                 sector = bytes.fromhex(self._ask_guest(label, "/infect", "POST")["sector"])
-                self._compare(label, sector + self._golden[len(sector) :], "ends with")
+                self._compare(run, sector + self._golden[len(sector) :], "ends with")
+            except OSError as error:
+                run.refused = f"its guest does not answer: {error}"
         try:
             self.farm.client.stop(label, SERVICE)
         except ServiceError as error:
-            run.refused = str(error)
+            run.refused = run.refused or str(error)
+        begin = run.end = time.monotonic()
+        if run.refused:
             self._heal(label)
             return
-        begin = time.monotonic()
         self._until_clean(label)
         run.reset = time.monotonic() - begin
 
@@ -330,8 +338,9 @@ class Session:
 
     # The oracle.
 
-    def _compare(self, label: str, wanted: bytes, what: str) -> None:
+    def _compare(self, run: Run, wanted: bytes, what: str) -> None:
         """Compare a host's disk with what it must hold, seen by its session and in the store."""
+        label = run.label
         digest = hashlib.sha256(wanted).hexdigest()
         try:
             host = self.farm.client.host(label)
@@ -340,14 +349,13 @@ class Session:
             seen = self._ask_guest(label, "/disk")["sha256"]
             stored = hashlib.sha256(file.read_bytes()).hexdigest()
         except (OSError, ZfsIscsiError, KeyError) as error:
-            self._tell(
-                "refused", f"{label}, after {self._played()} moves: its run is lost: {error}"
-            )
+            run.refused = f"lost after {self._played()} moves: {error}"
             return
         if (seen, stored) != (digest, digest):
             how = "its session" if seen != digest else "the store's file"
             text = f"{label} {what} a wrong disk (generation {generation}, as {how} has it)"
-            self._tell("dirty", f"{text}, after {self._played()} moves")
+            with self._lock:
+                self.result.dirty.append(f"{text}, after {self._played()} moves")
 
     def _ask_guest(self, label: str, path: str, method: str = "GET") -> dict[str, str]:
         """Ask a guest's agent from within, past whoever has taken its address."""
@@ -357,13 +365,9 @@ class Session:
             found: dict[str, str] = json.loads(answer.read())
             return found
 
-    def _tell(self, kind: str, text: str) -> None:
-        with self._lock:
-            getattr(self.result, kind).append(text)
-
     def _voided(self, label: str) -> int:
         text = self.farm.log.read_text(errors="replace")
-        return len(re.findall(rf"(?m)\b{label}\b.*\bvoid\b", text))
+        return len(re.findall(rf"\b{label}\b.*\b(?:is void|someone else uses)\b", text))
 
     def _processes(self) -> dict[int, str]:
         """Return what must not die: the service and its servers."""
@@ -402,21 +406,22 @@ class Session:
 
     def _judge_times(self) -> None:
         result, places = self.result, self._places()
+        shared = not self.farm.alone
         for run in self._runs:
             result.void += run.void
-            if run.refused:
-                kind = "void" if run.void else "refused"
-                if kind == "refused":
-                    result.refused.append(f"{run.label}: {run.refused}")
-                continue
-            result.runs += 1
-            late = run.start - result.calm["start"]
-            end = run.begun + run.start
-            shared = not self.farm.alone
-            in_place = run.void or (shared and any(run.begun - SINCE < at < end for at in places))
-            name = "start_late_in_place" if in_place else "start_late"
-            setattr(result, name, max(getattr(result, name), late))
-            result.reset_late = max(result.reset_late, run.reset - result.calm["reset"])
+            in_place = run.void or (
+                shared and any(run.begun - SINCE < at < run.end for at in places)
+            )
+            if run.refused and in_place:
+                result.in_place += 1
+            elif run.refused:
+                result.refused.append(f"{run.label}: {run.refused}")
+            else:
+                result.runs += 1
+                late = run.start - result.calm["start"]
+                name = "start_late_in_place" if in_place else "start_late"
+                setattr(result, name, max(getattr(result, name), late))
+                result.reset_late = max(result.reset_late, run.reset - result.calm["reset"])
 
     def _places(self) -> list[float]:
         """Return when moves were played that take another's place."""
