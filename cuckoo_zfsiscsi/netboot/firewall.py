@@ -31,6 +31,10 @@ NFTABLES = Kind(
 TABLES = ("inet zfsiscsi", "bridge zfsiscsi", "arp zfsiscsi")
 PUBLISHED = "0x04000000"
 """Bit of a connection's mark: it began towards an address of the server itself."""
+DHCP_KIND = 0x350100
+"""The option that says which kind of message one of DHCP is, kind added (RFC 2132, 9.6)."""
+DHCP_KINDS = (1, 3, 7, 8)
+"""Discover, request, release, inform: what clients send, but for a refusal (4)."""
 PRIVATE = (
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
     "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
@@ -108,6 +112,7 @@ def render(config: Config, server: Server) -> str:
         result_port=RESULT_PORT,
         never=_never(config),
         private=PRIVATE,
+        dhcp_kinds=[f"{DHCP_KIND + kind:#08x}" for kind in DHCP_KINDS],
         published=PUBLISHED,
         bridged=f"{iptables.BRIDGED:#010x}",
         not_bridged=f"{iptables.BRIDGED ^ 0xFFFFFFFF:#010x}",

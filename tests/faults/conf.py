@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, host_address, mac
@@ -44,7 +45,13 @@ post_time = 0
 
 
 def write(
-    at: Path, power: Mapping[int, str], *, stop_timeout: float = SERVICE, **keys: object
+    at: Path,
+    power: Mapping[int, str],
+    *,
+    stop_timeout: float = SERVICE,
+    address: Callable[[int], IPv4Address] = host_address,
+    networks: str = "",
+    **keys: object,
 ) -> Path:
     """Write the file, and that of the password for power; return its path.
 
@@ -52,6 +59,8 @@ def write(
         at: the directory.
         power: URL of each host's power device, by the host's number in the lab's network.
         stop_timeout: seconds that a stop may take.
+        address: of a host, by its number.
+        networks: sections of further networks.
         keys: more of each host's section.
     """
     password = at / "bmc.password"
@@ -66,8 +75,9 @@ def write(
         start_timeout=SERVICE,
         stop_timeout=stop_timeout,
     )
+    text += networks
     for label, (number, url) in zip(labels, power.items(), strict=True):
-        host = {"label": label, "ip": host_address(number), "mac": mac(number), "power": url}
+        host = {"label": label, "ip": address(number), "mac": mac(number), "power": url}
         text += HOST.format(at=at, **host)
         text += "".join(f"{key} = {value}\n" for key, value in keys.items())
     path = at / "zfsiscsi.conf"

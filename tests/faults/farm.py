@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from cuckoo_zfsiscsi.cape.client import Client
@@ -26,6 +27,13 @@ TIMEOUT = 15.0
 STOP_TIMEOUT = 20.0
 """Seconds that a stop may take; bench.faults has hosts that do not go off."""
 
+NETWORKS = """
+[network:pc{{n}}]
+n = 1-{last}
+interface = host{{n}}
+address = 10.99.{{n}}.1/24
+"""
+
 
 class Farm:
     """So many hosts, their BMCs, and the service, in a network of their own under one directory.
@@ -35,12 +43,20 @@ class Farm:
         hosts: how many.
         forks: what the service is forked from; one of its own if left out.
         timeout: seconds for a power switch and for a boot.
+        alone: each host has a wire and a network of its own; else they share one.
     """
 
     def __init__(
-        self, at: Path, hosts: int, forks: ForkServer | None = None, timeout: float = TIMEOUT
+        self,
+        at: Path,
+        hosts: int,
+        forks: ForkServer | None = None,
+        timeout: float = TIMEOUT,
+        *,
+        alone: bool = False,
     ) -> None:
         self.at = at
+        self.alone = alone
         self._forks = forks
         self._timeout = timeout
         self.network = Network(f"zfsiscsi-farm-{os.getpid()}", hosts=hosts)
@@ -71,6 +87,8 @@ class Farm:
             self.at,
             power,
             stop_timeout=STOP_TIMEOUT,
+            address=self.address,
+            networks=NETWORKS.format(last=len(self.labels)) if self.alone else "",
             # A guest's namespace answers ARP and ping while no guest is in it
             power_signs="rpc,agent,session",
             power_interval=0.05,
@@ -86,15 +104,17 @@ class Farm:
         """Run a zfsiscsi command to its end; return its exit code and all that it printed."""
         assert self._forks, "the farm is not open"
         argv = ["--conf", str(self.conf), *words]
-        code, out, error = self._forks.run(argv, namespace=self._namespace, cwd=self.at)
+        code, out, error = self._forks.run(argv, namespace=self.namespace, cwd=self.at)
         return code, out + error
 
     def _plug_in(self, number: int) -> None:
         """Make the namespace in which a guest runs, as malware on it would see it."""
         name, inside = f"host{number}", self._inside(number)
+        at_server = f"addr add {self.server(number)}/24 dev {name}"
         for command in (
             f"link add {name} type veth peer name eth0 address {mac(number)}",
-            f"link set {name} master {BRIDGE} up",
+            at_server if self.alone else f"link set {name} master {BRIDGE}",
+            f"link set {name} up",
         ):
             self.network.run(["ip", *command.split()])
         subprocess.run(["ip", "netns", "add", inside], check=True)
@@ -102,7 +122,7 @@ class Farm:
         self.network.run(["ip", "link", "set", "eth0", "netns", inside])
         for command in (
             "link set lo up",
-            f"addr add {host_address(number)}/24 dev eth0",
+            f"addr add {self.address(number)}/24 dev eth0",
             "link set eth0 up",
         ):
             subprocess.run(["ip", "-n", inside, *command.split()], check=True)
@@ -114,14 +134,32 @@ class Farm:
     def _inside(self, number: int) -> str:
         return f"{self.network.name}-{number}"
 
+    def address(self, number: int) -> IPv4Address:
+        """Return a host's address."""
+        return IPv4Address(f"10.99.{number}.2") if self.alone else host_address(number)
+
+    def server(self, number: int) -> IPv4Address:
+        """Return the server's address for a host."""
+        return IPv4Address(f"10.99.{number}.1") if self.alone else SERVER.ip
+
     @property
-    def _namespace(self) -> Path:
+    def namespace(self) -> Path:
+        """Of the server."""
         return FOLDER / self.network.name
+
+    def guest(self, label: str) -> Path:
+        """Return the namespace of a host's guest."""
+        return FOLDER / self._inside(self.labels.index(label) + 1)
+
+    def guard(self) -> None:
+        """Load the firewall, as its unit does."""
+        code, said = self.command("netboot", "firewall", "--apply")
+        assert code == 0, said
 
     def play(self, label: str, *options: str) -> None:
         """Decide what a guest does from its next power-on."""
         number = self.labels.index(label) + 1
-        url = f"http://{SERVER.ip}:8471/boot.ipxe?mac={mac(number)}"
+        url = f"http://{self.server(number)}:8471/boot.ipxe?mac={mac(number)}"
         argv = ["nsenter", f"--net=/run/netns/{self._inside(number)}", "--", *PLAYED]
         state = self.machines[label].state
         argv += ["--pidfile", str(state / "pid"), "--script", url, *options]
@@ -141,10 +179,15 @@ class Farm:
         words = ["--conf", str(self.conf), "serve"]
         with self.log.open("ab") as log:
             self._service = self._forks.fork(
-                words, namespace=self._namespace, cwd=self.at, outputs=[log, log]
+                words, namespace=self.namespace, cwd=self.at, outputs=[log, log]
             )
         self.wait(lambda: self.answers() or not self.runs, "the service's start")
         assert self.runs, self.seen()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the service; None before its start."""
+        return self._service.pid if self._service else None
 
     @property
     def runs(self) -> bool:

@@ -2,10 +2,10 @@
 
 It is what the emulated machine starts instead of QEMU: asks for its address, which it has, and for
 its boot script as iPXE does, logs in with the credentials in it (libiscsi), answers a DCE/RPC bind
-on 135 and CAPE's agent's GET / on 8000. `POST /infect` writes over the boot sector; `GET /sector`
-tells what is in it, `GET /ibft` the boot script. `POST /execute` runs a program in its network,
-which sees an empty /etc of its own. After `GET /pinning` it hangs up on whoever has another
-address, as CAPE's agent does.
+on 135 and CAPE's agent's GET / on 8000. `POST /infect` writes over the boot sector and tells with
+what; `GET /sector` tells what is in it, `GET /disk` what is in all of the disk, `GET /ibft` the
+boot script. `POST /execute` runs a program in its network, which sees an empty /etc of its own.
+After `GET /pinning` it hangs up on whoever has another address, as CAPE's agent does.
 
     guest.py --pidfile FILE --script URL [--only rpc|agent|none] [--no-login] [--after SECONDS]
              [--no-dhcp] [--busy] [--post SECONDS --sign FILE]
@@ -27,10 +27,13 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 SECTOR = 512
+CHUNK = 256
+"""Sectors that are read at once."""
 SIOCGIFADDR = 0x8915
 IPV4, ACK = 0x0800, b"\x35\1\5"
 AGAIN = 1.0
@@ -50,7 +53,7 @@ class Disk:
         lib = self._lib = ctypes.CDLL("libiscsi.so.7")
         lib.iscsi_create_context.restype = ctypes.c_void_p
         lib.iscsi_get_error.restype = ctypes.c_char_p
-        for name in ("iscsi_read16_sync", "iscsi_write16_sync"):
+        for name in ("iscsi_read16_sync", "iscsi_write16_sync", "iscsi_readcapacity16_sync"):
             getattr(lib, name).restype = ctypes.c_void_p
         self._lun = lun
         self._context = ctypes.c_void_p(lib.iscsi_create_context(initiator.encode()))
@@ -63,21 +66,34 @@ class Disk:
             raise ConnectionError(lib.iscsi_get_error(self._context).decode())
         self._lock = threading.Lock()
 
-    def read(self) -> bytes:
-        """Return the boot sector."""
-        task = self._done("read", SECTOR)
-        data = ctypes.cast(task + 72, ctypes.POINTER(ctypes.c_void_p))[0]
-        return ctypes.string_at(data, SECTOR)
+    def read(self, lba: int = 0, count: int = 1) -> bytes:
+        """Return sectors; the boot sector by default."""
+        size = count * SECTOR
+        where = ctypes.c_uint64(lba)
+        return self._data(self._done("read16", where, size, SECTOR, 0, 0, 0, 0, 0), size)
+
+    def read_all(self) -> Iterator[bytes]:
+        """Give the whole disk, piece by piece."""
+        answer = self._data(self._done("readcapacity16"), 8)
+        sectors = int.from_bytes(answer, "big") + 1
+        for lba in range(0, sectors, CHUNK):
+            yield self.read(lba, min(CHUNK, sectors - lba))
 
     def write(self, data: bytes) -> None:
         """Write the boot sector."""
-        self._done("write", data, len(data))
+        self._done("write16", ctypes.c_uint64(0), data, len(data), SECTOR, 0, 0, 0, 0, 0)
+
+    def _data(self, task: int, size: int) -> bytes:
+        try:
+            data = ctypes.cast(task + 72, ctypes.POINTER(ctypes.c_void_p))[0]
+            return ctypes.string_at(data, size)
+        finally:
+            self._lib.scsi_free_scsi_task(ctypes.c_void_p(task))
 
     def _done(self, verb: str, *what: object) -> int:
         with self._lock:
-            call = getattr(self._lib, f"iscsi_{verb}16_sync")
-            lba = ctypes.c_uint64(0)
-            task: int | None = call(self._context, self._lun, lba, *what, SECTOR, 0, 0, 0, 0, 0)
+            call = getattr(self._lib, f"iscsi_{verb}_sync")
+            task: int | None = call(self._context, self._lun, *what)
         # The first member of the task is its SCSI status, the tenth pointer-sized one its data.
         if not task or ctypes.cast(task, ctypes.POINTER(ctypes.c_int))[0]:
             raise OSError(f"the {verb} failed")
@@ -180,6 +196,11 @@ class Agent(http.server.BaseHTTPRequestHandler):
             Agent.pinned = peer
         if self.path == "/sector" and self.disk:
             self._send({"sha256": hashlib.sha256(self.disk.read()).hexdigest()})
+        elif self.path == "/disk" and self.disk:
+            found = hashlib.sha256()
+            for piece in self.disk.read_all():
+                found.update(piece)
+            self._send({"sha256": found.hexdigest()})
         elif self.path == "/ibft":
             self._send({"script": self.script})
         else:
@@ -190,8 +211,9 @@ class Agent(http.server.BaseHTTPRequestHandler):
             self._send(execute(self.rfile.read(int(self.headers["Content-Length"])).decode()))
             return
         assert self.disk
-        self.disk.write(os.urandom(SECTOR))
-        self._send({"message": "infected"})
+        sector = os.urandom(SECTOR)
+        self.disk.write(sector)
+        self._send({"message": "infected", "sector": sector.hex()})
 
     def _send(self, answer: dict[str, str]) -> None:
         body = json.dumps(answer).encode()
@@ -210,6 +232,12 @@ def execute(form: str) -> dict[str, str]:
     argv += shlex.split(parse_qs(form)["command"][0])
     done = subprocess.run(argv, capture_output=True, text=True)
     return {"stdout": done.stdout, "stderr": done.stderr}
+
+
+def forget_neighbours() -> None:
+    """As a machine that boots: it asks for the server's MAC address, which hears of its own so."""
+    flush = os.posix_spawnp("ip", ["ip", "neigh", "flush", "dev", "eth0"], os.environ)
+    os.waitpid(flush, 0)
 
 
 def daemonize(pidfile: Path) -> None:
@@ -233,6 +261,7 @@ def main() -> None:
     parser.add_argument("--after", type=float, default=0.0, help="seconds from script to login")
     options = parser.parse_args()
     daemonize(options.pidfile)
+    forget_neighbours()
     if options.post:
         power_on_self_test(options.post, options.sign)
     if not (options.no_login or options.no_dhcp):

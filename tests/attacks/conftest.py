@@ -1,0 +1,44 @@
+"""Hosts under one service, and malware on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.infection import Infection
+from tests.faults.farm import Farm
+from tests.faults.forked import ForkServer
+from tests.faults.patience import SERVICE, TEST
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what a test waits for be named by the test, before pytest ends it without a word."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TEST))
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    with ForkServer() as made:
+        yield made
+
+
+@pytest.fixture
+def infection(tmp_path: Path, forks: ForkServer) -> Iterator[Infection]:
+    """Two hosts behind the firewall: pc1 is in a run, and infected; pc2 is off and clean."""
+    farm = Farm(tmp_path, 2, forks, SERVICE)
+    try:
+        farm.open()
+        farm.guard()
+        farm.start()
+        farm.wait(lambda: set(farm.states().values()) == {"clean"}, "the first disks")
+        made = Infection(farm)
+        made.begin()
+        yield made
+    finally:
+        for machine in farm.machines.values():
+            machine.off()
+        farm.close()
