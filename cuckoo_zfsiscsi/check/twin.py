@@ -8,12 +8,13 @@ from ipaddress import IPv4Address
 
 from cuckoo_zfsiscsi.check import Finding
 from cuckoo_zfsiscsi.config import Config
-from cuckoo_zfsiscsi.power.signs import answers_arp
+from cuckoo_zfsiscsi.packets import Card
+from cuckoo_zfsiscsi.power.signs import arp
 
 NOBODY = IPv4Address("0.0.0.0")  # noqa: S104 - asks for itself, as RFC 5227, 2.1.1 has it
-SECONDS = 1.0
-ATTEMPTS = 2
-"""The first question may be lost."""
+SECONDS = 2.0
+"""In which it is asked several times: the first question may be lost."""
+EVERYBODY = "ff:ff:ff:ff:ff:ff"
 
 
 def check_twins(config: Config) -> Iterator[Finding]:
@@ -25,11 +26,7 @@ def check_twins(config: Config) -> Iterator[Finding]:
     for network in config.networks:
         for address in dict.fromkeys((network.address.ip, network.portal_ip)):
             with contextlib.suppress(OSError):
-                asked = (
-                    answers_arp(network.interface, NOBODY, address, SECONDS)
-                    for _ in range(ATTEMPTS)
-                )
-                if any(asked):
+                if arp(Card(network.interface, EVERYBODY), NOBODY, address, SECONDS):
                     where = f"[{network.section}] interface = {network.interface}"
                     what = f"another machine has {address} as well: a clone of this server?"
                     fix = "switch it off, or give it other addresses, labels and another iqn"

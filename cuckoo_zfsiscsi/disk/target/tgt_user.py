@@ -62,4 +62,4 @@ def _number(call: str) -> int:
     """Return a call's number on this processor's architecture."""
     import pyseccomp
 
-    return pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, call)
+    return int(pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, call))
