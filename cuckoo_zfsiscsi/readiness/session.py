@@ -26,6 +26,8 @@ NUDGES, STEP = 3, 0.1
 LATELY = 1.0
 """Seconds. No machine is reset and asks for its boot script in less; and a kernel answers such
 segments twice a second at most (Linux: net.ipv4.tcp_invalid_ratelimit)."""
+PACE = 0.25
+"""Seconds between two such questions in a longer look: hundreds of hosts may be cut at once."""
 LIMITED = 0.6
 """Seconds in which such a kernel answers once, for sure."""
 TABLE = Path("/proc/thread-self/net/tcp")
@@ -110,7 +112,7 @@ def is_heard(
         known = frozenset(ages)
         for number in known:
             nudge(portal, port, host, number, card)
-        deadline.sleep(STEP, f"listening for the session of {host}")
+        deadline.sleep(min(PACE, seconds - elapsed), f"listening for the session of {host}")
 
 
 def connections(portal: IPv4Address, port: int, host: IPv4Address) -> dict[int, float]:
