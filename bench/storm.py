@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cuckoo_zfsiscsi.cape.client import Client
+from cuckoo_zfsiscsi.config.portal import port_of
 from cuckoo_zfsiscsi.errors import ZfsIscsiError
 from cuckoo_zfsiscsi.lab.network import BRIDGE, SERVER, Network, host_address
 from cuckoo_zfsiscsi.service.paper_boot import LOGIN
@@ -332,10 +334,12 @@ async def ask(number: int) -> tuple[float, str]:
     loop = asyncio.get_running_loop()
     with await connect(number, PORT) as wire:
         request = f"GET /boot.ipxe?mac={mac_of(number)} HTTP/1.0\r\n\r\n"
-        await loop.sock_sendall(wire, request.encode())
+        with contextlib.suppress(ConnectionError):
+            await loop.sock_sendall(wire, request.encode())
         begin, answer = time.monotonic(), b""
-        while piece := await loop.sock_recv(wire, 1 << 16):
-            answer += piece
+        with contextlib.suppress(ConnectionError):  # a stranger's is dropped
+            while piece := await loop.sock_recv(wire, 1 << 16):
+                answer += piece
         seconds = time.monotonic() - begin
     head, _, body = answer.partition(b"\r\n\r\n")
     return seconds, body.decode() if b" 200 " in head.partition(b"\r\n")[0] else ""
@@ -352,6 +356,11 @@ async def ask_again(number: int, times: int) -> list[Answer]:
                 break
             await asyncio.sleep(found[-1].pause)
     return found
+
+
+def portal_port(number: int) -> int:
+    """Return the port of host 1, 2, ..., where it alone logs in."""
+    return port_of(host_address(number), SERVER, PORTAL_PORT)
 
 
 async def connect(number: int, port: int) -> socket.socket:
@@ -393,7 +402,7 @@ async def boot_before(hosts: int, running: int, mode: Mode) -> list[socket.socke
     held = []
     for number in numbers:
         await ask(number)
-        held.append(await connect(number, PORTAL_PORT))
+        held.append(await connect(number, portal_port(number)))
     if numbers:  # no echo of those requests any more, nor is a login awaited
         await asyncio.sleep(LOGIN + 0.5)
     gone, stay = held[: len(held) - running], held[len(held) - running :]

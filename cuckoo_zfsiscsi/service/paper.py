@@ -53,7 +53,7 @@ class PaperHost(PaperWorker):
             if self._closing or self._reason:
                 why = f"it is quarantined: {self._reason}" if self._reason else "the service stops"
                 self._refuse(BootRefusedError(why))
-            elif self._state is State.CLEAN and not self._stranger and not self._cut_why:
+            elif self._is_armed() and not self._must_pause(arrived):
                 self._answer()
             elif self._state is State.BOOTING and is_echo(
                 arrived, self._answered_at, has_login=self._has_login()

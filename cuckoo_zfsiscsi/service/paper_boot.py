@@ -86,6 +86,8 @@ class PaperBoot(BaseWorker):
 
     def _answer(self) -> None:
         """Give the script of the armed disk away, if anyone waits for it: a boot begins."""
+        if self._must_pause(self._clock.monotonic()):
+            return
         asks, self._asks = _waiting(self._asks), []
         if self._boot is None or not asks:
             return
@@ -124,9 +126,8 @@ class PaperBoot(BaseWorker):
         return warning
 
     def _must_pause(self, now: float) -> bool:
-        """Whether those that ask wait, as their host boots in a loop."""
-        is_new = self._state is not State.CLEAN
-        return is_new and now < self._loop.next_at and not self._is_awaited()
+        """Whether those that ask wait, as their host boots in a loop. A run does not."""
+        return now < self._loop.next_at and not self._is_awaited()
 
     def _nudge(self) -> None:
         with self._wake:

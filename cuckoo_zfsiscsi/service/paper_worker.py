@@ -108,6 +108,9 @@ class PaperWorker(PaperBoot):
     def _is_off(self) -> bool:
         return False  # anyone may have switched it on
 
+    def _is_armed(self) -> bool:
+        return self._state is State.CLEAN and not self._stranger and not self._cut_why
+
     def _must_cut(self) -> bool:
         return self._must_be_off and self._state is not State.STOPPING
 

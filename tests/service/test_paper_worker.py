@@ -225,6 +225,10 @@ def test_boots_in_a_loop(
     assert clock.monotonic() - begin < LOGIN
     clock.result(machine.host.stop())
     quiet(machine.host, State.CLEAN)
+    begin = clock.monotonic()
+    assert machine.ask().startswith("#!ipxe")
+    assert clock.monotonic() - begin > LOGIN, "also for a disk that is there already"
+    machine.reset_button()
     clock.sleep(2 * FREE * FORGOTTEN)
     assert boot(machine)
     assert machine.host.report().warning == ""
