@@ -139,9 +139,9 @@ def test_a_clock_that_is_set_drops_nothing_and_keeps_nothing_for_ever(
     keeper.close()
     again = make(evidence=2)
     again.open()
-    up(again, 5, boot="another start")  # of a server that was up for years, maybe
+    up(again, 5, boot="another-start")  # of a server that was up for years, maybe
     assert discard(again) == 0
-    up(again, 36, boot="another start")
+    up(again, 36, boot="another-start")
     assert discard(again) == 2
 
 

@@ -145,11 +145,11 @@ def test_a_flood_costs_nobody_else_their_evidence(
     Before: for the room everyone's evidence was dropped, the oldest first; the attacker's stayed.
     Now: the oldest of the host that has most of it is dropped: the attacker's.
     """
-    store = open_store(evidence=5)
+    store = open_store(evidence=9, pool_free=50)
     write(arm(store, "pc2").path, 0, os.urandom(2 * MIB))
     swap(store, "pc2")
     discard(store, "pc2")
-    for _ in range(4):
+    for _ in range(6):
         fill(arm(store, "pc1"))
         swap(store, "pc1")
         discard(store, "pc1")
