@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,10 @@ from cuckoo_zfsiscsi.disk.target import Credentials, Export
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
 from cuckoo_zfsiscsi.disk.target.tgt_calls import program
 from cuckoo_zfsiscsi.disk.target.tgt_ipc import Mode, Op
+from cuckoo_zfsiscsi.disk.target.tgt_process import Tgtd
 from cuckoo_zfsiscsi.disk.target.tgt_sandbox import FIRST_USER, MEMORY, Sandbox
 from tests.disk.content import make_raw, make_target
-from tests.iscsi import Initiator, LoginError, RawInitiator, raw
+from tests.iscsi import Initiator, LoginError, RawInitiator, free_port, raw
 from tests.processes import alive
 from tests.waiting import HANG, wait
 
@@ -368,6 +370,29 @@ def test_what_is_seen_from_a_tgtd_that_was_taken_over(
     assert set(found["write elsewhere"]) <= {"EROFS", "EACCES", "ENOENT"}
     assert alive(int((run_dir / "tgtd-pc2.pid").read_text()))
     assert sibling.ended() == ""
+
+
+def test_its_limits_are_its_own(tmp_path: Path) -> None:
+    """Threads are counted by user: one that has made all that it may keeps no other from its own.
+
+    Before: nothing was limited, and 5,000 threads would have been all that the service may have.
+    Now: each tgtd has a user of its own, also beside one that has the same port elsewhere.
+    """
+    port = free_port()
+    many = []
+    for number in range(4):
+        disk = make_raw(tmp_path / f"{number}.raw")
+        many.append(Tgtd("pc1", disk, (f"127.0.0.{number + 1}", port), tmp_path / str(number)))
+    try:
+        for one in many:
+            one.start(Deadline(HANG))
+            call = partial(one.ipc.call, deadline=Deadline(HANG))
+            call(Mode.TARGET, Op.NEW, "targetname=iqn.2017-10.test:pc1", tid=1)
+            call(Mode.DEVICE, Op.NEW, "path=/disk,bstype=rdwr", tid=1, lun=1)  # 16 threads
+    finally:
+        for one in many:
+            one.stop(Deadline(HANG))
+    assert len({one.user for one in many}) == len(many)
 
 
 def test_it_has_no_right_left(run_dir: Path, export: Callable[[str], Export]) -> None:

@@ -103,7 +103,7 @@ class TgtTarget:
         if tgtd is None:
             return
         if ended := tgtd.ended():
-            log.warning("%s: its iSCSI target had ended: %s: %s", host, ended, tgtd.tail)
+            log.warning("%s: its iSCSI target had ended: %s: %r", host, ended, tgtd.tail)
         tgtd.stop(deadline)
         with self._lock:
             if self._exports.get(host) is tgtd:

@@ -21,7 +21,7 @@ from cuckoo_zfsiscsi.daemon import MARK, Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.target.tgt_calls import program
 from cuckoo_zfsiscsi.disk.target.tgt_ipc import Ipc, Mode, Op
-from cuckoo_zfsiscsi.disk.target.tgt_sandbox import DISK, FIRST_USER, ROOM, Sandbox, programs
+from cuckoo_zfsiscsi.disk.target.tgt_sandbox import DISK, ROOM, Sandbox, new_user, programs
 from cuckoo_zfsiscsi.errors import TargetError
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Tgtd:
 
     def __init__(self, host: str, disk: Path, portal: tuple[str, int], run_dir: Path) -> None:
         self.host, self.disk, self.portal = host, disk, portal
-        self.user = FIRST_USER + portal[1]
+        self.user = new_user()
         self._room = run_dir / "tgtd" / host
         self._mark = run_dir / PID_FILES.replace("*", host)
         self.ipc = Ipc(self._room / f"{_SOCKET}.{_CONTROL_PORT}", self.user)
@@ -68,6 +68,7 @@ class Tgtd:
         self._process: _Process | None = None  # tgtd itself: the daemon is bwrap outside
         self._told = -1  # where bwrap says which process that is
         self._info = b""
+        self._has_begun = False
         self.is_armed = False
         """Whether somebody may log in: whoever gave it a target says so."""
         self._serves = False
@@ -85,6 +86,7 @@ class Tgtd:
         with self._held(deadline):
             if self._ends.is_set():
                 raise TargetError(f"{self.host} was fenced before its disk was exported")
+            self._has_begun = True
             with contextlib.ExitStack() as files:
                 try:
                     self._make_room()
@@ -187,8 +189,13 @@ class Tgtd:
             DeadlineExceededError, CancelledError: as Deadline.check().
         """
         with self._held(deadline):
-            if self._process:
-                self._process.kill()
+            self._kill(deadline)
+
+    def _kill(self, deadline: Deadline) -> None:
+        if self._process:
+            self._process.kill()
+            while not self._process.is_gone():
+                deadline.sleep(_POLL, f"waiting for the end of tgtd of {self.host}")
 
     def stop(self, deadline: Deadline) -> None:
         """Kill it: on return it is gone, its disk and all its connections are closed.
@@ -202,22 +209,21 @@ class Tgtd:
         deadline.check(f"the end of tgtd of {self.host}")
         self._ends.set()
         with self._held(deadline):
-            if self._daemon is None:
+            if not self._has_begun:
                 return
-            if self._process:
-                self._process.kill()
-                while not self._process.is_gone():
-                    deadline.sleep(_POLL, f"waiting for the end of tgtd of {self.host}")
-            self._daemon.stop(Deadline(0))
+            self._kill(deadline)
+            if self._daemon:
+                self._daemon.stop(Deadline(0))
+                if not self._process:  # it is not known which one it was
+                    self._daemon.end_leftover(deadline)
             if self._process:
                 self._process.close()
-            else:  # it is not known which one it was
-                self._daemon.end_leftover(deadline)
-            self._daemon = None
-            os.close(self._told)
+            if self._told >= 0:
+                os.close(self._told)
             shutil.rmtree(self._room, ignore_errors=True)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # it was removed, or can't be written
                 os.chown(self.disk, 0, 0)
+            self._has_begun = False
 
     @contextlib.contextmanager
     def _held(self, deadline: Deadline) -> Iterator[None]:

@@ -8,6 +8,7 @@ no more: it is no user that anything belongs to, sees no file but that disk and 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from cuckoo_zfsiscsi.errors import TargetError
 
 FIRST_USER = 0x70000000
 """User and group ids of tgtds begin here: no distribution gives these to anybody (systemd's
-"Users, Groups, UIDs and GIDs on systemd Systems" lists 1879048192 and above as unused)."""
+"Users, Groups, UIDs and GIDs on systemd Systems" lists 1879048192 to 2147483647 as unused)."""
+_USERS = 0x10000000
 DISK = "/disk"
 """Where its disk is, inside."""
 ROOM = "/run"
@@ -100,6 +102,15 @@ class Sandbox:
             "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs",
             *argv,
         ]  # fmt: skip
+
+
+def new_user() -> int:
+    """Return a user and group id that nobody has.
+
+    A new one each time, at random: what is counted by user (threads, setrlimit(2)) is not shared
+    with the tgtd of another host, nor of another service of this server.
+    """
+    return FIRST_USER + secrets.randbelow(_USERS)
 
 
 def programs() -> dict[str, str]:

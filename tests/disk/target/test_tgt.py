@@ -439,15 +439,21 @@ def test_a_path_too_long_for_a_socket_is_none(tmp_path: Path) -> None:
     ("name", "package"), [("bwrap", "bubblewrap"), ("setpriv", "util-linux"), ("tgtd", "tgt")]
 )
 def test_a_program_that_is_missing(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
 ) -> None:
     which = shutil.which
     monkeypatch.setattr(
         shutil, "which", lambda asked, **how: None if asked == name else which(asked, **how)
     )
-    with pytest.raises(TargetError, match=f"{name} is not installed") as caught:
-        make_target(run_dir).open(deadline=Deadline(HANG))
-    assert caught.value.fix == f"apt install {package}"
+    target, handles = make_target(run_dir), len(list(Path("/proc/self/fd").iterdir()))
+    for ask in (
+        lambda: target.open(deadline=Deadline(HANG)),
+        lambda: export(target, make_disk(tmp_path)),
+    ):
+        with pytest.raises(TargetError, match=f"{name} is not installed") as caught:
+            ask()
+        assert caught.value.fix == f"apt install {package}"
+    assert len(list(Path("/proc/self/fd").iterdir())) == handles
 
 
 # Deadlines.
