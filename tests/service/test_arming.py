@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from cuckoo_zfsiscsi.disk.target import Session
@@ -97,3 +99,38 @@ def test_a_boot_file_after_the_script(arming: Arming, clock: VirtualClock) -> No
     clock.sleep(20.0)
     arming.note("tftp", clock.monotonic())
     assert "boot file" in arming.conclude()[1]
+
+
+HOST_ASKS, OTHER_ASKS, HOST_LOGS_IN, OTHER_LOGS_IN, OTHER_GOES, LOOK = range(6)
+"""Moves of a host, of someone else under its card and address, and of the service."""
+
+
+def test_whoever_moves_when_and_how_often(clock: VirtualClock) -> None:
+    """Every game of six moves: if the host has its disk in the end, nobody else ever had it.
+
+    Someone else who logs in writes to the disk; both know the secret by the script alone. Sessions
+    that come and go between two looks are not seen.
+    """
+    ends = set()
+    for moves in product(range(6), repeat=6):
+        ends.add(play(Arming(HOST, clock), moves))
+    assert ends == {(True, False), (False, False), (False, True)}
+
+
+def play(arming: Arming, moves: tuple[int, ...]) -> tuple[bool, bool]:
+    """Play a game; return whether the host has its disk and is ready, and who wrote to it."""
+    knows, up, written = set[int](), dict[int, Session](), False
+    for number, move in enumerate(moves):
+        if move in (HOST_ASKS, OTHER_ASKS) and arming.ask()[0] is Verdict.OPEN:
+            knows.add(move)
+        elif move == HOST_LOGS_IN and HOST_ASKS in knows:
+            up[HOST_LOGS_IN] = session(number)
+        elif move == OTHER_LOGS_IN and OTHER_ASKS in knows:
+            up[OTHER_LOGS_IN], written = session(number), True
+        elif move == OTHER_GOES:
+            up.pop(OTHER_LOGS_IN, None)
+        elif move == LOOK:
+            arming.see(up.values())
+    arming.see(up.values())
+    is_ready = arming.conclude()[0] is Verdict.WHOLE and HOST_LOGS_IN in up
+    return is_ready, written
