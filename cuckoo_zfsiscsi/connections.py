@@ -42,19 +42,33 @@ def established(port: int, *, own: str = "", peer: str = "") -> Iterator[Connect
     wanted += f" and src {own}" if own else ""
     wanted += f" and dst {peer}" if peer else ""
     argv = ["ss", "-HtinO", "state", "established", wanted]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(errno.ETIMEDOUT, f"ss does not answer within {TIMEOUT:.0f} s") from None
-    if done.returncode:
-        raise OSError(done.returncode, f"ss: {done.stderr.strip()[:100]}")
-    for address, number, facts in _LINE.findall(done.stdout):
+    for address, number, facts in _LINE.findall(_ask(argv)):
         found = {name: int(value) for name, value in _FACT.findall(facts)}
         # What is 0 is left out by ss: that is something which came this very millisecond
         data, acknowledged = (found.get(name, 0) / 1000 for name in ("lastrcv", "lastack"))
         yield Connection(
             address, int(number), found.get("bytes_received", 0), data, min(data, acknowledged)
         )
+
+
+def listeners(own: str, port: int) -> set[int]:
+    """Return the user ids of who listens on one of our addresses and ports; root's is left out.
+
+    Raises:
+        OSError: the kernel can't be asked, or does not answer.
+    """
+    argv = ["ss", "-HltneO", f"src {own} and sport = :{port}"]
+    return {int(user) for user in re.findall(r"\buid:(\d+)", _ask(argv))}
+
+
+def _ask(argv: list[str]) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(errno.ETIMEDOUT, f"ss does not answer within {TIMEOUT:.0f} s") from None
+    if done.returncode:
+        raise OSError(done.returncode, f"ss: {done.stderr.strip()[:100]}")
+    return done.stdout
 
 
 def cut(which: str, deadline: Deadline) -> None:

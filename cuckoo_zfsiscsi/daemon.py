@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +39,7 @@ class Daemon:
         install: how to install the program, for the message when it is missing.
         fix: what to look at when it ends at its start.
         grace: seconds between SIGTERM and SIGKILL.
+        pass_fds: file descriptors that the child has, too.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Daemon:
         install: str = "",
         fix: str = "",
         grace: float = GRACE,
+        pass_fds: Collection[int] = (),
     ) -> None:
         self.name = name or Path(argv[0]).name
         self._argv = list(argv)
@@ -63,6 +65,7 @@ class Daemon:
         self._install = install
         self._fix = fix
         self._grace = grace
+        self._pass_fds = tuple(pass_fds)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._tail: deque[str] = deque(maxlen=16)
@@ -71,6 +74,11 @@ class Daemon:
     def pid(self) -> int | None:
         """Process id while it runs."""
         return self._process.pid if self._process and self.alive() else None
+
+    @property
+    def status(self) -> int | None:
+        """How it ended, as Popen.returncode; None while it runs or was never started."""
+        return self._process.poll() if self._process else None
 
     @property
     def tail(self) -> str:
@@ -82,17 +90,29 @@ class Daemon:
         return self._process is not None and self._process.poll() is None
 
     def start(self, deadline: Deadline, ready: Callable[[], bool] | None = None) -> None:
-        """End a left-over, start it, and wait until it is ready.
+        """End a left-over, then launch().
+
+        Raises:
+            error (the class given): as launch(), or a left-over does not go away.
+            DeadlineExceededError, CancelledError: not ready; it was ended again.
+        """
+        self.end_leftover(deadline)
+        self.launch(deadline, ready)
+
+    def launch(
+        self, deadline: Deadline, ready: Callable[[], bool] | None = None, poll: float = POLL
+    ) -> None:
+        """Start it where there is no left-over, and wait until it is ready.
 
         Args:
             deadline: for all of it.
             ready: asked again and again, says whether it serves by now.
+            poll: seconds between two times.
 
         Raises:
-            error (the class given): it is missing, or died, or a left-over does not go away.
+            error (the class given): it is missing, or died.
             DeadlineExceededError, CancelledError: not ready; it was ended again.
         """
-        self.end_leftover(deadline)
         self._tail.clear()
         try:
             process = subprocess.Popen(
@@ -101,6 +121,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                pass_fds=self._pass_fds,
                 start_new_session=True,  # Ctrl-C is for us: we end it when it is time
             )
         except FileNotFoundError:
@@ -114,7 +135,7 @@ class Daemon:
             while ready and not ready():
                 if not self.alive():
                     break
-                deadline.sleep(POLL, f"the start of {self.name}")
+                deadline.sleep(poll, f"the start of {self.name}")
         except BaseException:
             self.stop(Deadline(0))
             raise
@@ -171,14 +192,7 @@ class Daemon:
 
     def _leftovers(self) -> list[int]:
         """Return who carries our mark. A process that is gone or not ours to read has none."""
-        mark = f"{MARK}={self._pid_file}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    if mark in (entry / "environ").read_bytes().split(b"\0"):
-                        found.append(int(entry.name))
-        return found
+        return [pid for pid, path in _marked() if path == self._pid_file]
 
     def _read(self, pipe: IO[bytes]) -> None:
         with pipe:
@@ -189,6 +203,30 @@ class Daemon:
                     self._on_line(line)
                 except Exception:  # the pipe must be read on, or the child stands still
                     log.exception("%s: the line %r", self.name, line)
+
+
+def left_over(folder: Path, pattern: str) -> set[Path]:
+    """Return the pid files, as they were given to a Daemon, of all that runs: our own, too.
+
+    Args:
+        folder: that they are in.
+        pattern: of their names.
+    """
+    return {path for _, path in _marked() if path.parent == folder and path.match(pattern)}
+
+
+def _marked() -> Iterator[tuple[int, Path]]:
+    """Return who carries a mark, and its pid file.
+
+    A process that is gone or not ours to read has none.
+    """
+    mark = f"{MARK}=".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                for word in (entry / "environ").read_bytes().split(b"\0"):
+                    if word.startswith(mark):
+                        yield int(entry.name), Path(os.fsdecode(word.removeprefix(mark)))
 
 
 def _alive(handles: Collection[int]) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cuckoo_zfsiscsi import connections
-from cuckoo_zfsiscsi.connections import Connection, established
+from cuckoo_zfsiscsi.connections import Connection, established, listeners
 from cuckoo_zfsiscsi.deadline import Deadline
 from tests.waiting import HANG
 
@@ -41,6 +41,30 @@ def test_what_a_connection_brought_and_when(listener: socket.socket) -> None:
         assert one.received == 48
         assert one.quiet <= one.silent < time.monotonic() - sent + 0.1
     assert list(established(port_of(listener))) == []
+
+
+LISTEN = """
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as one:
+    print("listens", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_who_listens(listener: socket.socket) -> None:
+    assert listeners(OWN, port_of(listener)) == set(), "root does"
+    port = port_of(listener)
+    listener.close()
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-I", "-c", LISTEN, str(port)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=4711, group=4711, extra_groups=[],
+    ) as one:  # fmt: skip
+        assert one.stdout
+        assert one.stdout.readline() == b"listens\n"
+        assert listeners(OWN, port) == {4711}
+        assert listeners("127.0.0.2", port) == set()
+        one.communicate()
+    assert listeners(OWN, port) == set()
 
 
 def test_only_those_that_are_asked_for(listener: socket.socket) -> None:

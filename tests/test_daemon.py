@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi import daemon
-from cuckoo_zfsiscsi.daemon import Daemon
+from cuckoo_zfsiscsi.daemon import Daemon, left_over
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.errors import (
     CancelledError,
@@ -186,3 +186,23 @@ def test_what_can_not_be_killed_is_told(make: Make, monkeypatch: pytest.MonkeyPa
         with pytest.raises(ZfsIscsiError, match=f"process {pid}, can't be killed"):
             make("exec sleep 60", grace=0.05).start(Deadline(HANG))
     assert child.alive()
+
+
+def test_all_that_is_left_over_in_a_folder(make: Make, tmp_path: Path) -> None:
+    child = make("exec sleep 60")
+    child.start(Deadline(HANG))
+    assert left_over(tmp_path, "*.pid") == {tmp_path / "d.pid"}
+    assert left_over(tmp_path, "e*.pid") == left_over(tmp_path.parent, "*.pid") == set()
+    before = child.status
+    child.stop(Deadline(HANG))
+    assert (before, child.status) == (None, -signal.SIGTERM)
+    assert left_over(tmp_path, "*.pid") == set()
+
+
+def test_a_child_has_the_files_that_it_is_given(make: Make) -> None:
+    reader, writer = os.pipe()
+    child = make(f"echo hello >/proc/self/fd/{writer}; exec sleep 60", pass_fds=(writer,))
+    child.launch(Deadline(HANG))
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.readline() == "hello\n"
