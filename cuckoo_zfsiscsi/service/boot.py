@@ -134,7 +134,10 @@ class Boot:
         return next((wrong for wrong in found if wrong), "")
 
     def _logged_out(self) -> str:
-        return "" if self.has_session() else "its iSCSI session is gone"
+        if self.has_session():
+            return ""
+        ended = self._parts.target.ended(self._config.label)
+        return f"its iSCSI session is gone{ended and f': {ended}'}"
 
     def _silent(self, stage: str, probe: Probe, cancel: Cancel) -> str:
         answer = probe(Deadline(ALIVE_TIMEOUT, cancel))

@@ -126,6 +126,8 @@ class Observer:
         seen, at = self._seen, self._clock.monotonic() - self._began
         if has_session is not None:
             seen.session.look(has_session, at)
+        if has_session is False:
+            seen.target_ended = self._parts.target.ended(self._config.label)
         seen.answer.look(answer.heard, at)
         seen.why, seen.refused = answer.detail, refused
         missing = {"session"} if has_session is False else set()

@@ -45,6 +45,8 @@ class Seen:
     """Its power was off though nobody here had cut it."""
     given_up: str = ""
     """Why the service gave the host up in the run; else empty."""
+    target_ended: str = ""
+    """How the iSCSI target of this host ended by itself in the run; else empty."""
 
     @property
     def is_lost(self) -> bool:
@@ -64,6 +66,8 @@ def explain(seen: Seen) -> list[str]:
         found.append(f"the service gave it up: {seen.given_up}")
     if seen.is_off:
         found.append("its power was off, and the service had not cut it")
+    if seen.target_ended:
+        found.append(f"its iSCSI target ended: {seen.target_ended}")
     if seen.is_lost:
         found.append(
             "its iSCSI session was lost, and its disk with it: "

@@ -35,6 +35,7 @@ class World:
     stuck_on: bool = False
     export: Export | None = None
     session: Session | None = None
+    target_ended: str = ""
     script: str | None = None
     files: dict[str, Path] = field(default_factory=dict)
     boots: bool = True
@@ -245,6 +246,9 @@ class FakeTarget:
     def sessions(self, host: str) -> list[Session]:
         self.world.act("sessions")
         return [self.world.session] if self.world.session else []
+
+    def ended(self, host: str) -> str:
+        return self.world.target_ended
 
 
 class FakeBoots:

@@ -50,6 +50,14 @@ def test_of_a_run_that_went_well_nothing_is_told(
     assert "status" not in world.journal, "the power device was asked without need"
 
 
+def test_a_target_that_ends_in_a_run(host: Host, world: World, clock: VirtualClock) -> None:
+    clock.sleep(25.0)
+    world.target_ended = "tgtd died of SIGSEGV"
+    world.session = None
+    told = "its iSCSI target ended: tgtd died of SIGSEGV"
+    assert ended(host, clock) == [told, LOST.format(20), SILENT.format(20)]
+
+
 def test_a_guest_that_shuts_down(host: Host, world: World, clock: VirtualClock) -> None:
     clock.sleep(25.0)
     world.power, world.session = PowerState.OFF, None

@@ -34,6 +34,14 @@ REFUSED = "no connection: Connection refused"
             ],
         ),
         (
+            Seen("agent", session=Sign(31.4, 1), target_ended="tgtd died of SIGSEGV"),
+            [
+                "its iSCSI target ended: tgtd died of SIGSEGV",
+                "its iSCSI session was lost, and its disk with it: "
+                "it was seen last 31 s after the start",
+            ],
+        ),
+        (
             Seen("agent", boots=1),
             ["it was rebooted once: it asked for its boot script again"],
         ),

@@ -113,3 +113,10 @@ class Target(Protocol):
             TargetError: the target does not answer.
         """
         ...
+
+    def ended(self, host: str) -> str:
+        """Return how the program that serves the host's disk ended by itself; "": it did not.
+
+        Its sessions are gone with it. The next fence and export begin anew.
+        """
+        ...

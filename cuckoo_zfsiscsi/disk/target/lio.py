@@ -179,6 +179,10 @@ class LioTarget:
             )
         return found
 
+    def ended(self, host: str) -> str:  # noqa: ARG002 - there is but one program, the kernel
+        """As Target.ended(): the kernel serves all."""
+        return ""
+
     # Hosts
 
     def _host(self, label: str) -> _Host:
