@@ -117,10 +117,16 @@ class Initiator:
 
 
 class RawInitiator:
-    """A login PDU by PDU (RFC 7143 11.12), and commands whose answers nobody reads."""
+    """A login PDU by PDU (RFC 7143 11.12), and commands whose answers nobody reads.
 
-    def __init__(self, export: Export) -> None:
+    Args:
+        export: where to, and as whom.
+        session: its number (ISID): a login takes the place of an earlier one that has the same.
+    """
+
+    def __init__(self, export: Export, session: int = 1) -> None:
         self.export = export
+        self._isid = bytes([0x80, 0, 0, 0]) + session.to_bytes(2, "big")
         self.socket = socket.socket()
         self.socket.settimeout(10)
         self._sequence = 0
@@ -188,6 +194,31 @@ class RawInitiator:
             self.socket.sendall(head)
             self._sequence += 1
 
+    def write(self, expected: int, data: bytes, *, unsolicited: bytes = b"") -> None:
+        """Ask to write so many bytes, and send others, of which the answer is not read.
+
+        Args:
+            expected: bytes that the command promises (RFC 7143 11.3.4).
+            data: immediate: in the command itself.
+            unsolicited: in a PDU of its own that nobody has asked for (RFC 7143 11.7).
+        """
+        lun = bytes([0, self.export.lun, *bytes(6)])
+        command = struct.pack(">BBQIBB", 0x8A, 0, 0, expected // SECTOR, 0, 0)
+        flags = 0x21 if unsolicited else 0xA1  # a write; whether it is all
+        tag = self._sequence + 1
+        head = struct.pack(
+            ">BBHI8sIIII16s",
+            0x01, flags, 0, len(data), lun, tag, expected, self._sequence, 1, command,
+        )  # fmt: skip
+        self.socket.sendall(head + data + bytes(-len(data) % 4))
+        self._sequence += 1
+        if unsolicited:
+            head = struct.pack(
+                ">BBHI8sIIIIIII4x",
+                0x05, 0x80, 0, len(unsolicited), lun, tag, 0xFFFFFFFF, 0, 1, 0, 0, 0,
+            )  # fmt: skip
+            self.socket.sendall(head + unsolicited)
+
     def close(self) -> None:
         self.socket.close()
 
@@ -196,7 +227,7 @@ class RawInitiator:
         stage = {0x01: 0x00, 0x81: 0x81, 0x87: 0x87}[flags]
         head = struct.pack(
             ">BBBB4s6sHIHHII16x",
-            0x43, stage, 0, 0, len(text).to_bytes(4, "big"), bytes([0x80, 0, 0, 0, 0, 1]), 0,
+            0x43, stage, 0, 0, len(text).to_bytes(4, "big"), self._isid, 0,
             1, 0, 0, self._sequence, 0,
         )  # fmt: skip
         self.socket.sendall(head + text + bytes(-len(text) % 4))
@@ -219,8 +250,8 @@ class RawInitiator:
 
 
 @contextlib.contextmanager
-def raw(export: Export) -> Iterator[RawInitiator]:
-    initiator = RawInitiator(export)
+def raw(export: Export, session: int = 1) -> Iterator[RawInitiator]:
+    initiator = RawInitiator(export, session)
     try:
         initiator.connect()
         yield initiator

@@ -22,10 +22,12 @@ _TOOLS = {
     "dnsmasq": "dnsmasq-base",
     "ip": "iproute2",
     "qemu-img": "qemu-utils",
-    "tgtadm": "tgt",
-    "tgtd": "tgt",
 }
 """Program, and Debian's package that has it."""
+_TARGET_TOOLS = {
+    "tgt": {"bwrap": "bubblewrap", "setpriv": "util-linux", "tgtd": "tgt"},
+}
+"""`target` in [storage]: what it is, and runs in."""
 _POWER_TOOLS = {"amt": ("amttool", "amtterm"), "ipmi": ("ipmitool", "ipmitool")}
 """Scheme of a power URL: what its driver runs, and the package."""
 _DHCP_TOOLS = {
@@ -58,6 +60,7 @@ def find_program(name: str) -> str | None:
 def _check_tools(config: Config) -> Iterator[Finding]:
     schemes = {url.driver for host in config.hosts for url in host.power_urls}
     tools = {**_TOOLS, **dict(_POWER_TOOLS[s] for s in sorted(schemes) if s in _POWER_TOOLS)}
+    tools |= _TARGET_TOOLS.get(config.storage.target, {})
     tools |= _DHCP_TOOLS.get(config.netboot.dhcp, {})
     own = {network.address.ip for network in config.networks}
     if any(config.default_route(host).gateway in own for host in config.hosts):

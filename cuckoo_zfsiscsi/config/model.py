@@ -74,7 +74,7 @@ class General(Section):
     run_dir: f.AbsolutePath = Field(
         Path("/run/zfsiscsi"),
         description="Folder of what lives as long as the service: pid files, sockets, generated "
-        "configuration of DHCP servers and tgt.",
+        "configuration of DHCP servers.",
         examples=["/run/zfsiscsi"],
     )
     start_timeout: f.Seconds = Field(

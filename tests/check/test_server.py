@@ -158,12 +158,13 @@ def test_programs(
     found = problems(look(net, tmp_path, *changes))
     fixes = {finding.where: finding.fix for finding in found if finding.what == "is not installed"}
     assert fixes == {
+        "bwrap": "apt install bubblewrap",
         "conntrack": "apt install conntrack",
         "dnsmasq": "apt install dnsmasq-base",
         "ip": "apt install iproute2",
         "ipmitool": "apt install ipmitool",
         "qemu-img": "apt install qemu-utils",
-        "tgtadm": "apt install tgt",
+        "setpriv": "apt install util-linux",
         "tgtd": "apt install tgt",
     }
 

@@ -82,6 +82,32 @@ def test_connections_of_a_run_can_be_deleted(unit: dict[str, str]) -> None:
     assert flows.NONE in done.stderr
 
 
+SERVE_DISK = """
+import sys
+from pathlib import Path
+from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.target.tgt_process import Tgtd
+from tests.iscsi import free_port
+from tests.waiting import HANG
+at = Path(sys.argv[1])
+one = Tgtd("pc1", at / "disk.raw", ("127.0.0.1", free_port()), at / "run")
+one.start(Deadline(HANG))
+one.stop(Deadline(HANG))
+print("served")
+"""
+
+
+def test_tgtd_gets_its_sandbox(unit: dict[str, str], tmp_path: Path) -> None:
+    """With the unit's capabilities alone, and what it makes and forbids of namespaces."""
+    assert unit["RestrictNamespaces"].split() == ["mnt", "pid", "ipc", "uts"]
+    assert {"@system-service", "@mount"} <= set(unit["SystemCallFilter"].split())
+    names = unit["CapabilityBoundingSet"].lower().replace("cap_", "+").split()
+    room = ("setpriv", "--no-new-privs", f"--bounding-set=-all,{','.join(names)}")
+    (tmp_path / "disk.raw").write_bytes(bytes(1 << 20))
+    done = run(*room, sys.executable, "-c", SERVE_DISK, str(tmp_path))
+    assert (done.stdout, done.returncode) == ("served\n", 0), done.stderr
+
+
 def test_life(unit: dict[str, str]) -> None:
     assert unit["Type"] == "notify"
     assert unit["Restart"] == "on-failure"

@@ -55,7 +55,12 @@ def files(path: Path) -> set[str]:
 
 
 def make_target(run_dir: Path, port: int = 0) -> TgtTarget:
-    """Return a target on 127.0.0.1, on a free port by default."""
-    portal = IPv4Address("127.0.0.1")
+    """Return a target on 127.0.0.1, on a free port by default; pc2 has another."""
     port = port or free_port()
-    return TgtTarget(portal=portal, port=port, iqn="iqn.2017-10.test.disk", run_dir=run_dir)
+    return TgtTarget(
+        portal=IPv4Address("127.0.0.1"),
+        port=port,
+        ports={"pc1": port, "pc2": free_port()},
+        iqn="iqn.2017-10.test.disk",
+        run_dir=run_dir,
+    )

@@ -16,12 +16,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from cuckoo_zfsiscsi.daemon import Daemon
+from cuckoo_zfsiscsi.daemon import Daemon, left_over
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.reset import arm
 from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.store.file import FileStore
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
+from cuckoo_zfsiscsi.disk.target.tgt_process import PID_FILES
 from cuckoo_zfsiscsi.errors import UnprovenDiskError
 from cuckoo_zfsiscsi.progress import silent
 from tests.disk.content import files, make_raw, make_target, prove, seal, spare, swap
@@ -99,12 +100,19 @@ class Scene:
 
 def exported(run_dir: Path) -> list[Path]:
     """Return the disks that a tgtd which nobody looks after has open."""
-    pids = Daemon(["tgtd"], run_dir / "tgtd.pid")._leftovers()
-    paths = []
-    for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
+    marks = left_over(run_dir, PID_FILES)
+    pids = [pid for mark in marks for pid in Daemon(["tgtd"], mark)._leftovers()]
+    links = [link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()]
+    opened = set()
+    for link in links:
         with contextlib.suppress(FileNotFoundError):  # closed since it was listed
-            paths.append(link.readlink())
-    return [path for path in paths if path.suffix == ".raw"]
+            found = link.stat()
+            opened.add((found.st_dev, found.st_ino))
+    return [
+        raw
+        for raw in (run_dir.parent / "store/disks").glob("*/*.raw")
+        if (raw.stat().st_dev, raw.stat().st_ino) in opened
+    ]
 
 
 def _nothing(_scene: Scene) -> None:

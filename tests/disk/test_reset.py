@@ -10,7 +10,7 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.reset import SECRET_LENGTH, Reset, arm, reset
 from cuckoo_zfsiscsi.disk.store import Disk
-from cuckoo_zfsiscsi.disk.store.facts import unprotect
+from cuckoo_zfsiscsi.disk.store.facts import opened_by, unprotect
 from cuckoo_zfsiscsi.disk.store.file import FileStore
 from cuckoo_zfsiscsi.disk.target import Export
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
@@ -88,7 +88,7 @@ def test_an_unproven_disk_is_never_exported(host: Host) -> None:
     poke(disk.path, 3 << 20)
     with pytest.raises(UnprovenDiskError):
         host.arm(disk)
-    assert not host.target._holds(disk.path)
+    assert opened_by(disk.path) == ""
     assert host.target.sessions("pc1") == []
 
 
@@ -103,7 +103,7 @@ def test_what_can_not_be_tainted_is_never_exported(
     monkeypatch.setattr(host.store, "taint", taint)
     with pytest.raises(DiskError, match="can't be written"):
         host.arm(disk)
-    assert not host.target._holds(disk.path)
+    assert opened_by(disk.path) == ""
 
 
 def test_nothing_is_swapped_under_a_host_that_is_not_fenced(

@@ -53,7 +53,7 @@ def test_not_in_the_way(server: Server, kind: str, local: str) -> None:
     [
         ("proc/700/cgroup", "0::/system.slice/zfsiscsi.service\n"),
         ("proc/700/cmdline", "/opt/zfsiscsi/bin/python\0/opt/zfsiscsi/bin/zfsiscsi\0serve\0"),
-        ("run/zfsiscsi/tgtd.pid", "700\n"),
+        ("run/zfsiscsi/tgtd-pc1.pid", "700\n"),
     ],
     ids=["unit", "by-hand", "child"],
 )

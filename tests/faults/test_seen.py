@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -53,6 +54,21 @@ def test_a_run_that_goes_well(lab: SmallLab) -> None:
     lab.fetch_as_guest(f"http://{host_address(1)}:8000/pinning")
     assert lab.client.stop("pc1", SERVICE)["seen"] == []
     assert [run["seen"] for run in lab.client.runs()] == [[]]
+
+
+def test_a_target_that_dies_in_a_run(lab: SmallLab) -> None:
+    """As if the guest had brought it down: it costs the run, which is told so, and nothing more."""
+    lab.start()
+    lab.client.start("pc1", SERVICE)
+    os.kill(int((lab.at / "run/tgtd-pc1.pid").read_text()), signal.SIGKILL)
+    lab.wait(lambda: not lab.processes(["tgtd"]), "its end")
+    told = lab.client.stop("pc1", SERVICE)["seen"]
+    is_told(told, "its iSCSI target ended: tgtd died of SIGKILL", LOST)
+    lab.wait(lambda: lab.state() == "clean", "the way back to clean")
+    assert "quarantined" not in lab.log.read_text()
+    lab.client.start("pc1", SERVICE)
+    assert lab.processes(["tgtd"]) == ["tgtd"]
+    assert lab.client.stop("pc1", SERVICE)["seen"] == []
 
 
 def test_a_host_that_goes_off_in_its_run(lab: SmallLab) -> None:

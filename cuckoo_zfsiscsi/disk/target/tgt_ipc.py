@@ -6,12 +6,15 @@ the process list, and costs a process per request. Source: usr/tgtadm.h, usr/mgm
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import os
 import socket
 import struct
 from pathlib import Path
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.target.tgt_user import acting_as
 from cuckoo_zfsiscsi.errors import TargetError
 
 
@@ -30,51 +33,28 @@ class Op(enum.IntEnum):
     """What to do with it: enum tgtadm_op."""
 
     NEW = 0
-    DELETE = 1
     SHOW = 2
     BIND = 3
-    UNBIND = 4
     UPDATE = 5
-
-
-class Code(enum.IntEnum):
-    """Why it was refused: enum tgtadm_errno, the ones that mean something to us."""
-
-    NO_TARGET = 4
-    NO_SESSION = 6
-    NO_CONNECTION = 7
-    ACL_NOEXIST = 13
-    NO_USER = 15
-    TARGET_ACTIVE = 19
-    LUN_ACTIVE = 20
-
-
-_GONE = {Code.NO_TARGET, Code.NO_SESSION, Code.NO_CONNECTION, Code.ACL_NOEXIST, Code.NO_USER}
-
-
-class RefusedError(TargetError):
-    """The daemon answered, with an error code."""
-
-    def __init__(self, what: str, code: int) -> None:
-        super().__init__(what)
-        self.code = code
 
 
 # mode, op, lld, len, tid, sid, lun, cid, host_no, device_type, ac_dir, pack, force
 _REQUEST = struct.Struct("@ii64sIiQQIIIIII")
 _ANSWER = struct.Struct("@II")  # err, len
-_MAX_ANSWER = 16 << 20
+_MAX_ANSWER = 1 << 20
 
 
 class Ipc:
-    """Talks to one tgtd.
+    """Talks to one tgtd, and does not trust it: a guest may have taken it over.
 
     Args:
-        path: of its socket: TGT_IPC_SOCKET and the control port.
+        path: of its socket: TGT_IPC_SOCKET and the control port. However long it is.
+        user: user and group id of tgtd, which answers nobody else; None: they are ours.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, user: int | None = None) -> None:
         self.path = path
+        self._user = user
 
     def call(
         self,
@@ -103,8 +83,7 @@ class Ipc:
             deadline: of the request.
 
         Raises:
-            RefusedError: tgtd's error code.
-            TargetError: it can't be reached.
+            TargetError: tgtd refuses, or can't be reached.
             DeadlineExceededError, CancelledError: no answer in time.
         """
         text = parameters.encode() + b"\0" if parameters else b""
@@ -118,46 +97,41 @@ class Ipc:
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(max(deadline.remaining, 0.001))
-                connection.connect(str(self.path))
+                self._connect(connection)
                 connection.sendall(head + text)
-                code, size = _ANSWER.unpack(_receive(connection, _ANSWER.size))
+                code, size = _ANSWER.unpack(_receive(connection, _ANSWER.size, deadline))
                 if not _ANSWER.size <= size <= _MAX_ANSWER:
                     raise TargetError(f"{what} makes no sense")
-                answer = _receive(connection, size - _ANSWER.size) if not code else b""
+                answer = _receive(connection, size - _ANSWER.size, deadline) if not code else b""
         except TimeoutError:
             deadline.check(what)
             raise TargetError(f"{what} did not come") from None
         except OSError as error:
             raise TargetError(f"{what}: {error.strerror or error}") from None
         if code:
-            name = Code(code).name if code in set(Code) else str(code)
-            raise RefusedError(f"tgtd refused {request}: {name}", code)
+            raise TargetError(f"tgtd refused {request}: error {code} of its tgtadm.h")
         return answer.rstrip(b"\0").decode("utf-8", "replace")
 
-    def undo(
-        self,
-        mode: Mode,
-        op: Op,
-        parameters: str = "",
-        *,
-        tid: int = 0,
-        sid: int = 0,
-        cid: int = 0,
-        deadline: Deadline,
-    ) -> None:
-        """Take something away, as call() does; it is no error when it is gone already."""
+    def _connect(self, connection: socket.socket) -> None:
+        """Connect with tgtd's rights, so that its socket can be nothing that it could not reach.
+
+        The directory is opened with ours: a tgtd's user may not pass through those above it. And a
+        path of any length becomes a short one (sun_path, unix(7)).
+        """
+        folder = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY)
         try:
-            self.call(mode, op, parameters, tid=tid, sid=sid, cid=cid, deadline=deadline)
-        except RefusedError as error:
-            if error.code not in _GONE:
-                raise
+            with contextlib.nullcontext() if self._user is None else acting_as(self._user):
+                connection.connect(f"/proc/self/fd/{folder}/{self.path.name}")
+        finally:
+            os.close(folder)
 
 
-def _receive(connection: socket.socket, size: int) -> bytes:
-    received = b""
+def _receive(connection: socket.socket, size: int, deadline: Deadline) -> bytes:
+    received = bytearray()
     while len(received) < size:
+        connection.settimeout(max(deadline.remaining, 0.001))  # who drips gains no time
         piece = connection.recv(size - len(received))
         if not piece:
             raise ConnectionResetError("tgtd closed the connection")
         received += piece
-    return received
+    return bytes(received)

@@ -1,21 +1,8 @@
-"""What tgt is told of a disk: its path, and how it shows itself."""
+"""How a disk shows itself, as tgt is told."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cuckoo_zfsiscsi.disk.target.identity import Identity
-from cuckoo_zfsiscsi.errors import TargetError
-
-
-def check_path(path: Path) -> None:
-    """Refuse what tgtd would take for something else.
-
-    Raises:
-        TargetError: it would.
-    """
-    if "," in str(path):
-        raise TargetError(f"tgtd can't export {path}", fix="choose a path without a comma")
 
 
 def identities(shown: Identity, lun: int) -> list[tuple[int, str]]:

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from cuckoo_zfsiscsi.disk.target import Credentials
 from cuckoo_zfsiscsi.disk.target.names import check_names
-from cuckoo_zfsiscsi.disk.target.tgt_names import check_path
 from cuckoo_zfsiscsi.errors import TargetError
 
 WHO = Credentials("iqn.2026-01.org.example:pc1.g1", "pc1.g1", "aB34567890123456")
@@ -29,9 +27,3 @@ def test_names_that_it_does_not(key: str, value: str) -> None:
     with pytest.raises(TargetError, match="can't be used with iSCSI") as caught:
         check_names("iqn.2026-01.org.example:pc1", replace(MUTUAL, **{key: value}))
     assert (repr(value) in str(caught.value)) == ("secret" not in key)
-
-
-def test_a_path_that_tgt_takes_for_more() -> None:
-    check_path(Path("/var/lib/a.raw"))
-    with pytest.raises(TargetError, match="can't export"):
-        check_path(Path("/var/lib/a,b.raw"))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -16,12 +18,15 @@ import pytest
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
 from cuckoo_zfsiscsi.disk.reset import new_credentials
 from cuckoo_zfsiscsi.disk.store import Disk
-from cuckoo_zfsiscsi.disk.target import Credentials, Export
+from cuckoo_zfsiscsi.disk.store.facts import opened_by
+from cuckoo_zfsiscsi.disk.target import Credentials, Export, tgt, tgt_process
 from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
-from cuckoo_zfsiscsi.disk.target.tgt_ipc import Mode, Op, RefusedError
+from cuckoo_zfsiscsi.disk.target.tgt_ipc import Ipc, Mode, Op
+from cuckoo_zfsiscsi.disk.target.tgt_process import Tgtd
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, TargetError
-from tests.disk.content import MIB, make_raw, make_target
+from tests.disk.content import MIB, files, make_raw, make_target
 from tests.iscsi import Initiator, LoginError, free_port, raw
+from tests.processes import alive, watched
 from tests.waiting import HANG, wait
 
 SECRET = "aB3456789012345"
@@ -30,6 +35,20 @@ SECRET = "aB3456789012345"
 def make_disk(path: Path, host: str = "pc1", generation: int = 1) -> Disk:
     raw_file = make_raw(path / f"{host}-{generation}.raw")
     return Disk(host, generation, "win10@1", raw_file, "current")
+
+
+def tgtd_of(target: TgtTarget, host: str = "pc1") -> Tgtd:
+    return target._exports[host]
+
+
+def tgtd_pid(run_dir: Path, host: str = "pc1") -> int:
+    return int((run_dir / f"tgtd-{host}.pid").read_text())
+
+
+def watcher_pid(run_dir: Path) -> int:
+    """Return the process outside of the sandbox, which waits for the one inside."""
+    told = Path(f"/proc/{tgtd_pid(run_dir)}/stat").read_text()
+    return int(told.rpartition(")")[2].split()[1])
 
 
 def export(target: TgtTarget, disk: Disk, number: int = 0) -> Export:
@@ -77,7 +96,7 @@ def test_the_target_proves_itself_too(target: TgtTarget, tmp_path: Path) -> None
     claimed = replace(found.credentials, reverse_user="pc1.g1.target", reverse_secret="b" * 16)
     with pytest.raises(LoginError):
         Initiator(replace(found, credentials=claimed))
-    accounts = target._ipc.call(Mode.ACCOUNT, Op.SHOW, deadline=Deadline(HANG))
+    accounts = tgtd_of(target).ipc.call(Mode.ACCOUNT, Op.SHOW, deadline=Deadline(HANG))
     assert accounts.split() == ["Account", "list:", "pc1.g2"]
 
 
@@ -111,7 +130,7 @@ def test_fence_ends_a_live_session_and_the_old_secret(target: TgtTarget, tmp_pat
     with pytest.raises(LoginError):
         Initiator(old)
     assert disk.path.read_bytes()[:512] == b"1" * 512
-    assert not target._holds(disk.path)
+    assert opened_by(disk.path) == ""
     new = export(target, make_disk(tmp_path, generation=2), 1)
     for wrong in (old, replace(new, credentials=old.credentials)):
         with pytest.raises(LoginError):
@@ -184,8 +203,8 @@ def test_hosts_are_apart(target: TgtTarget, tmp_path: Path) -> None:
     with pytest.raises(LoginError):
         Initiator(replace(two, credentials=one.credentials))
     with Initiator(one) as first, Initiator(two) as second:
-        numbers = [target.sessions(host)[0].number for host in ("pc1", "pc2")]
-        assert numbers[0] < numbers[1]
+        assert [len(target.sessions(host)) for host in ("pc1", "pc2")] == [1, 1]
+        assert one.port != two.port
         fence(target, "pc1")
         with pytest.raises(OSError, match=r"BUS_RESET|no answer"):
             first.read(0)
@@ -221,8 +240,9 @@ def test_only_a_fenced_host_gets_an_export(target: TgtTarget, tmp_path: Path) ->
 def test_a_failed_export_leaves_nothing(target: TgtTarget, tmp_path: Path) -> None:
     disk = make_disk(tmp_path)
     missing = replace(disk, path=tmp_path / "missing.raw")
-    with pytest.raises(TargetError, match="tgtd refused new device"):
+    with pytest.raises(TargetError, match=r"disk of pc1 can't be exported: .*missing\.raw"):
         export(target, missing)
+    assert target.sessions("pc1") == []
     with Initiator(export(target, disk)):
         pass
 
@@ -235,9 +255,9 @@ def test_a_disk_that_can_not_be_written_is_not_exported(target: TgtTarget, tmp_p
     try:
         path = make_raw(place / "disk.raw")
         subprocess.run(["mount", "-o", "remount,ro", place], check=True)
-        with pytest.raises(TargetError, match=r"tgtd did not open .* for writing"):
+        with pytest.raises(TargetError, match=r"can't be exported: .*Read-only file system"):
             export(target, replace(disk, path=path))
-        assert not target._holds(path)
+        assert opened_by(path) == ""
     finally:
         subprocess.run(["umount", place], check=True)
 
@@ -255,21 +275,37 @@ def test_a_secret_is_never_shown(target: TgtTarget, tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="the CHAP secret can't be used") as caught:
         target.export(disk, who, deadline=Deadline(HANG))
     assert "comma" not in str(caught.value)
-    comma = replace(disk, path=tmp_path / "a,b.raw")
-    with pytest.raises(TargetError, match="can't export"):
-        export(target, comma)
-    found = export(target, disk)
+    with watched() as seen:
+        found = export(target, disk)
     assert SECRET not in repr(found)
-    assert SECRET not in target._daemon.tail
-    cmdline = Path(f"/proc/{target._daemon.pid}/cmdline").read_bytes()
-    assert SECRET.encode() not in cmdline
+    assert SECRET not in tgtd_of(target).tail
+    assert any(b"tgtd" in line for line in seen)
+    assert not any(SECRET.encode() in line for line in seen)
 
 
-def test_control_socket_is_for_root_alone(target: TgtTarget) -> None:
-    # tgtd itself refuses other users (SO_PEERCRED); the socket's mode is what umask makes of it.
-    info = target._ipc.path.stat()
-    assert stat.S_ISSOCK(info.st_mode)
-    assert not info.st_mode & 0o022
+def test_a_path_that_tgt_would_take_for_something_else(target: TgtTarget, tmp_path: Path) -> None:
+    path = tmp_path / "a,bstype=null b"
+    path.mkdir()
+    disk = make_disk(path)
+    with Initiator(export(target, disk)) as initiator:
+        assert initiator.read(0) == disk.path.read_bytes()[:512]
+
+
+def test_the_control_socket_is_for_root_alone(target: TgtTarget, tmp_path: Path) -> None:
+    """It refuses all users but its own (SO_PEERCRED), and can't put another in its place."""
+    export(target, make_disk(tmp_path))
+    one = tgtd_of(target)
+    path = one.ipc.path
+    assert stat.S_ISSOCK(path.stat().st_mode)
+    assert not path.stat().st_mode & 0o022
+    assert (path.parent.stat().st_uid, path.parent.stat().st_mode & 0o222) == (0, 0o200)
+    with pytest.raises(TargetError):
+        Ipc(path).call(Mode.SYSTEM, Op.SHOW, deadline=Deadline(HANG))
+    with pytest.raises(TargetError):
+        Ipc(path, one.user + 1).call(Mode.SYSTEM, Op.SHOW, deadline=Deadline(HANG))
+    assert os.geteuid() == 0
+    fence(target)
+    assert not path.parent.exists()
 
 
 # Life and death of tgtd.
@@ -280,38 +316,70 @@ def test_the_next_service_ends_what_the_last_one_left(run_dir: Path, tmp_path: P
     first, second = make_target(run_dir, port), make_target(run_dir, port)
     first.open(deadline=Deadline(HANG))
     old = export(first, make_disk(tmp_path))
+    pids = {tgtd_pid(run_dir), watcher_pid(run_dir)}
     with Initiator(old) as initiator:
         second.open(deadline=Deadline(HANG))
+        assert not any(map(alive, pids))
         with pytest.raises(OSError, match=r"BUS_RESET|no answer"):
             initiator.read(0)
     with pytest.raises(LoginError):
         Initiator(old)
     assert second.sessions("pc1") == []
-    with pytest.raises(TargetError, match="tgtd has died"):
-        first.sessions("pc1")
+    assert first.sessions("pc1") == []
+    assert first.ended("pc1")
     second.close()
     first.close()
 
 
-def test_its_death_is_noticed_and_the_next_fence_starts_it_again(
-    target: TgtTarget, tmp_path: Path
+def test_it_outlives_its_watcher_and_is_fenced_all_the_same(
+    target: TgtTarget, run_dir: Path, tmp_path: Path
+) -> None:
+    with Initiator(export(target, make_disk(tmp_path))) as initiator:
+        pid, watcher = tgtd_pid(run_dir), watcher_pid(run_dir)
+        assert Path(f"/proc/{watcher}/comm").read_text() == "bwrap\n"
+        os.kill(watcher, signal.SIGKILL)
+        wait(lambda: not alive(watcher), what="it lives on")
+        assert initiator.read(0)
+        assert len(target.sessions("pc1")) == 1
+        assert target.ended("pc1") == ""
+        fence(target)
+        assert not alive(pid)
+
+
+def test_its_death_costs_its_own_host_the_run_and_is_told(
+    target: TgtTarget, run_dir: Path, tmp_path: Path
 ) -> None:
     disk = make_disk(tmp_path)
     old = export(target, disk)
-    export(target, make_disk(tmp_path, "pc2"))
-    pid = target._daemon.pid
-    assert pid
-    os.kill(pid, signal.SIGKILL)
-    wait(lambda: not target._daemon.alive(), what="tgtd seems alive")
-    for ask in (lambda: target.sessions("pc1"), lambda: export(target, disk)):
-        with pytest.raises(TargetError, match=r"tgtd has died: .*tgtd"):
-            ask()
-    fence(target, "pc2")
-    assert target.sessions("pc1") == []
-    with pytest.raises(LoginError):
-        Initiator(old)
-    with Initiator(export(target, disk, 1)):
-        assert len(target.sessions("pc1")) == 1
+    with Initiator(export(target, make_disk(tmp_path, "pc2"))) as sibling:
+        os.kill(tgtd_pid(run_dir), signal.SIGKILL)
+        wait(lambda: target.ended("pc1") == "tgtd died of SIGKILL", what="it seems alive")
+        assert target.ended("pc2") == target.ended("unknown") == ""
+        assert target.sessions("pc1") == []
+        with pytest.raises(LoginError):
+            Initiator(old)
+        with pytest.raises(TargetError, match="not fenced"):
+            export(target, disk)
+        fence(target)
+        assert target.ended("pc1") == ""
+        with Initiator(export(target, disk, 1)):
+            assert len(target.sessions("pc1")) == 1
+        assert sibling.read(0)
+
+
+def test_it_leaves_nothing(target: TgtTarget, run_dir: Path, tmp_path: Path) -> None:
+    disk = make_disk(tmp_path)
+    threads, handles = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(3):
+        export(target, disk, number)
+        pids = {tgtd_pid(run_dir), watcher_pid(run_dir)}
+        assert disk.path.stat().st_uid == tgtd_of(target).user
+        fence(target)
+        assert not any(map(alive, pids))
+    assert files(run_dir) == set()
+    assert (disk.path.stat().st_uid, disk.path.stat().st_gid) == (0, 0)
+    wait(lambda: threading.active_count() == threads, what="threads are left")
+    assert len(list(Path("/proc/self/fd").iterdir())) == handles
 
 
 def test_closed_means_no_process(run_dir: Path, tmp_path: Path) -> None:
@@ -320,26 +388,32 @@ def test_closed_means_no_process(run_dir: Path, tmp_path: Path) -> None:
     target.close()
     target.open(deadline=Deadline(HANG))
     found = export(target, make_disk(tmp_path))
-    pid = target._daemon.pid
+    pid = tgtd_pid(run_dir)
     target.close()
     target.close()
     assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(LoginError):
         Initiator(found)
     fence(target)
-    assert target._daemon.pid is None
 
 
-def test_a_portal_that_someone_else_has(run_dir: Path) -> None:
+def test_a_portal_that_someone_else_has(run_dir: Path, tmp_path: Path) -> None:
+    port = free_port()
+    target = make_target(run_dir, port)
+    target.open(deadline=Deadline(HANG))
     with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", port))
         other.listen()
-        port = other.getsockname()[1]
-        target = make_target(run_dir, port)
-        with pytest.raises(TargetError, match=rf"can't listen on 127\.0\.0\.1:{port}") as caught:
-            target.open(deadline=Deadline(HANG))
-    assert "ss -ltnp" in caught.value.fix
-    assert target._daemon.pid is None
+        for ask in (
+            lambda: make_target(run_dir, port).open(deadline=Deadline(HANG)),
+            lambda: export(target, make_disk(tmp_path)),
+        ):
+            with pytest.raises(TargetError, match=rf"listen on 127\.0\.0\.1:{port}") as caught:
+                ask()
+            assert "ss -ltnp" in caught.value.fix
+        assert files(run_dir) == set()
+    with Initiator(export(target, make_disk(tmp_path))):
+        pass
     target.close()
 
 
@@ -347,14 +421,39 @@ def test_an_address_that_is_not_ours(run_dir: Path) -> None:
     target = TgtTarget(
         portal=IPv4Address("192.0.2.1"), port=free_port(), iqn="iqn.x", run_dir=run_dir
     )
-    with pytest.raises(TargetError, match=r"can't listen on 192\.0\.2\.1"):
+    with pytest.raises(TargetError, match=r"can't listen on 192\.0\.2\.1") as caught:
         target.open(deadline=Deadline(HANG))
+    assert "ip -br addr" in caught.value.fix
     target.close()
 
 
-def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match="too long for a socket"):
-        make_target(tmp_path / ("x" * 100)).open(deadline=Deadline(HANG))
+def test_a_path_too_long_for_a_socket_is_none(tmp_path: Path) -> None:
+    target = make_target(tmp_path / ("x" * 200))
+    target.open(deadline=Deadline(HANG))
+    with Initiator(export(target, make_disk(tmp_path))):
+        assert target.sessions("pc1")
+    target.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("bwrap", "bubblewrap"), ("setpriv", "util-linux"), ("tgtd", "tgt")]
+)
+def test_a_program_that_is_missing(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
+    which = shutil.which
+    monkeypatch.setattr(
+        shutil, "which", lambda asked, **how: None if asked == name else which(asked, **how)
+    )
+    target, handles = make_target(run_dir), len(list(Path("/proc/self/fd").iterdir()))
+    for ask in (
+        lambda: target.open(deadline=Deadline(HANG)),
+        lambda: export(target, make_disk(tmp_path)),
+    ):
+        with pytest.raises(TargetError, match=f"{name} is not installed") as caught:
+            ask()
+        assert caught.value.fix == f"apt install {package}"
+    assert len(list(Path("/proc/self/fd").iterdir())) == handles
 
 
 # Deadlines.
@@ -363,21 +462,16 @@ def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
 def test_fence_does_not_claim_what_is_not_true(
     target: TgtTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = export(target, make_disk(tmp_path, generation=3))
-    with raw(found) as initiator:
-        initiator.security()
-        initiator.finish()
-        initiator.ask_much(64)
-        time.sleep(0.3)
-        with monkeypatch.context() as patch:
-            patch.setattr(target._logins, "_cut", lambda *_: None)
-            # Whichever step the deadline finds: each goes on until the session is gone
-            waits = r"session of .*pc1\.g3 to end|last command of pc1 to end|tgtd's answer to"
-            with pytest.raises(DeadlineExceededError, match=waits):
-                target.fence("pc1", deadline=Deadline(1))
-        with pytest.raises(TargetError, match="not fenced"):
-            export(target, make_disk(tmp_path, generation=4))
-        fence(target)
+    export(target, make_disk(tmp_path, generation=3))
+    with monkeypatch.context() as patch:
+        patch.setattr(tgt_process._Process, "is_gone", lambda _: False)
+        with pytest.raises(DeadlineExceededError, match="waiting for the end of tgtd of pc1"):
+            target.fence("pc1", deadline=Deadline(0.2))
+    with pytest.raises(TargetError, match="not fenced"):
+        export(target, make_disk(tmp_path, generation=4))
+    fence(target)
+    with Initiator(export(target, make_disk(tmp_path, generation=4))):
+        pass
 
 
 def test_fence_can_be_cancelled(target: TgtTarget, tmp_path: Path) -> None:
@@ -389,27 +483,17 @@ def test_fence_can_be_cancelled(target: TgtTarget, tmp_path: Path) -> None:
     fence(target)
 
 
-def test_other_refusals_are_not_swallowed(
-    target: TgtTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_tgtd_that_does_not_answer_is_an_error_and_can_be_fenced(
+    target: TgtTarget, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(target, make_disk(tmp_path))
-
-    def refuse(*_: object, **__: object) -> str:
-        raise RefusedError("tgtd refused it", 1)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(target._ipc, "call", refuse)
-        for ask in (
-            lambda: target.sessions("pc1"),
-            lambda: fence(target),
-            lambda: target._is_gone(1, Deadline(HANG)),
-        ):
-            with pytest.raises(RefusedError):
-                ask()
+    os.kill(tgtd_pid(run_dir), signal.SIGSTOP)
+    monkeypatch.setattr(tgt, "_ASK_TIMEOUT", 0.1)
+    with pytest.raises(DeadlineExceededError, match="tgtd's answer to show connection 1"):
+        target.sessions("pc1")
+    assert target.sessions("pc2") == []
     fence(target)
-    assert target._is_gone(1, Deadline(HANG))
-    assert target._logins.up(1, Deadline(HANG)) == []
-    target._ipc.undo(Mode.ACCOUNT, Op.DELETE, "user=nobody", deadline=Deadline(HANG))
+    assert target.sessions("pc1") == []
 
 
 def test_the_disk_is_as_big_as_its_file(target: TgtTarget, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -11,25 +12,40 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
-from cuckoo_zfsiscsi.disk.target.tgt import TgtTarget
-from cuckoo_zfsiscsi.disk.target.tgt_ipc import Code, Ipc, Mode, Op, RefusedError
+from cuckoo_zfsiscsi.disk.target.tgt_ipc import Ipc, Mode, Op
+from cuckoo_zfsiscsi.disk.target.tgt_process import Tgtd
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, TargetError
+from tests.disk.content import make_raw
+from tests.iscsi import free_port
 from tests.waiting import HANG
 
 SECRET = "topsecret1234567"
 
 
-def test_speaks_as_tgtadm_does(target: TgtTarget, run_dir: Path) -> None:
-    ipc = target._ipc
+@pytest.fixture
+def tgtd(run_dir: Path, tmp_path: Path) -> Iterator[Tgtd]:
+    """Return a real one, without a target."""
+    one = Tgtd("pc1", make_raw(tmp_path / "disk.raw"), ("127.0.0.1", free_port()), run_dir)
+    one.start(Deadline(HANG))
+    yield one
+    one.stop(Deadline(HANG))
+
+
+def test_speaks_as_tgtadm_does(tgtd: Tgtd, run_dir: Path) -> None:
+    ipc = tgtd.ipc
     name = "iqn.2017-10.test:ipc"
     ipc.call(Mode.TARGET, Op.NEW, f"targetname={name}", tid=7, deadline=Deadline(HANG))
     ipc.call(Mode.ACCOUNT, Op.NEW, f"user=me,password={SECRET}", deadline=Deadline(HANG))
     ipc.call(Mode.ACCOUNT, Op.BIND, "user=me", tid=7, deadline=Deadline(HANG))
     ipc.call(Mode.TARGET, Op.BIND, "initiator-name=iqn.2017-10.test:me", tid=7,
              deadline=Deadline(HANG))  # fmt: skip
+    pid = (run_dir / "tgtd-pc1.pid").read_text().strip()
     shown = subprocess.run(
         ["tgtadm", "--lld", "iscsi", "--mode", "target", "--op", "show"],
-        env={**os.environ, "TGT_IPC_SOCKET": str(run_dir / "tgtd.sock")},
+        env={**os.environ, "TGT_IPC_SOCKET": f"/proc/{pid}/root/run/tgtd"},
+        user=tgtd.user,
+        group=tgtd.user,
+        extra_groups=[],
         capture_output=True,
         text=True,
         check=True,
@@ -39,15 +55,14 @@ def test_speaks_as_tgtadm_does(target: TgtTarget, run_dir: Path) -> None:
     assert shown.endswith("ACL information:\n        iqn.2017-10.test:me\n")
 
 
-def test_errors_have_a_code_and_no_secret(target: TgtTarget) -> None:
+def test_errors_have_a_code_and_no_secret(tgtd: Tgtd) -> None:
     account = f"user=me,password={SECRET}"
-    target._ipc.call(Mode.ACCOUNT, Op.NEW, account, deadline=Deadline(HANG))
-    with pytest.raises(RefusedError, match="tgtd refused new account: 14") as caught:
-        target._ipc.call(Mode.ACCOUNT, Op.NEW, account, deadline=Deadline(HANG))
+    tgtd.ipc.call(Mode.ACCOUNT, Op.NEW, account, deadline=Deadline(HANG))
+    with pytest.raises(TargetError, match="tgtd refused new account: error 14") as caught:
+        tgtd.ipc.call(Mode.ACCOUNT, Op.NEW, account, deadline=Deadline(HANG))
     assert SECRET not in repr(caught.value) + str(caught.getrepr(style="long").reprcrash)
-    with pytest.raises(RefusedError, match="refused delete target 99: NO_TARGET") as caught:
-        target._ipc.call(Mode.TARGET, Op.DELETE, tid=99, deadline=Deadline(HANG))
-    assert caught.value.code == Code.NO_TARGET
+    with pytest.raises(TargetError, match="refused show connection 99: error 4 "):
+        tgtd.ipc.call(Mode.CONNECTION, Op.SHOW, tid=99, deadline=Deadline(HANG))
 
 
 @pytest.fixture
@@ -71,7 +86,7 @@ def call(path: Path, seconds: float = 5.0) -> str:
         (struct.pack("@II", 0, 100) + b"short", "tgtd closed the connection"),
         (struct.pack("@II", 0, 4), "makes no sense"),
         (struct.pack("@II", 0, 1 << 31), "makes no sense"),
-        (struct.pack("@II", 4711, 8), "tgtd refused show system: 4711"),
+        (struct.pack("@II", 4711, 8), "tgtd refused show system: error 4711"),
     ],
 )
 def test_nonsense_is_an_error(
@@ -103,3 +118,24 @@ def test_silence_ends_with_the_deadline(tmp_path: Path, fake: socket.socket) -> 
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="show system: No such file"):
         call(tmp_path / "s")
+
+
+def test_who_drips_gains_no_time(tmp_path: Path, fake: socket.socket) -> None:
+    """A tgtd that a guest has taken over, one byte at a time."""
+    over = threading.Event()
+
+    def serve() -> None:
+        connection, _ = fake.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(struct.pack("@II", 0, 1 << 20))
+            while not over.wait(0.02):
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with pytest.raises(DeadlineExceededError, match="tgtd's answer to show system"):
+            call(tmp_path / "s", 0.5)
+    finally:
+        over.set()
+        thread.join()
