@@ -28,6 +28,7 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.netboot.script import render
 from cuckoo_zfsiscsi.power import PowerState
+from cuckoo_zfsiscsi.power.witness import WORDS
 from cuckoo_zfsiscsi.service.arming import Arming
 from cuckoo_zfsiscsi.service.chain import Verdict
 from cuckoo_zfsiscsi.service.life import prove_silent
@@ -378,7 +379,7 @@ class Boot:
         deadline = Deadline(PROBE_TIMEOUT, clock=self._clock)
 
         def answers(name: str, probe: Probe) -> dict[str, str]:
-            return {name: f"its {name} answers"} if probe(deadline).heard else {}
+            return {name: WORDS[name]} if probe(deadline).heard else {}
 
         def life() -> dict[str, str]:
             try:

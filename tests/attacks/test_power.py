@@ -304,7 +304,7 @@ def test_a_stick_in_the_host(site: Site) -> None:
     site.client.stop("pc1", SERVICE)
     site.play("pc1", "--no-login")
     with pytest.raises(
-        ServiceError, match="no dhcp, though its rpc answers: it booted from"
+        ServiceError, match="no dhcp, though its RPC answers: it booted from"
     ) as told:
         site.client.start("pc1", 2 * SERVICE)
     assert "USB sticks" in told.value.fix

@@ -195,7 +195,7 @@ def test_guest_that_booted_from_elsewhere(lab: SmallLab) -> None:
     lab.play("--no-login")
     lab.set("boot_timeout", 10)
     lab.start()
-    told = r"no dhcp, though its rpc answers: it booted from something else than its disk"
+    told = r"no dhcp, though its RPC answers: it booted from something else than its disk"
     with pytest.raises(ServiceError, match=told):
         lab.client.start("pc1", SERVICE)
     assert lab.machine.pid is None

@@ -931,6 +931,6 @@ def test_a_host_that_came_up_from_elsewhere_is_recognised(
             host.note(stage, clock.monotonic())
 
     world.before["on"] = show
-    with pytest.raises(NotReadyError, match="though its rpc answers: it booted from something"):
+    with pytest.raises(NotReadyError, match="though its RPC answers: it booted from something"):
         clock.result(host.start(None, None).booted)
     assert "take the internal disk and USB sticks out of pc1" in host.report().reason
