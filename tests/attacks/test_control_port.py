@@ -268,6 +268,7 @@ def test_what_is_done_with_a_stolen_token(lab: SmallLab) -> None:
         client.reset("pc1")
         with contextlib.suppress(Exception):
             client.maintenance("pc9", True)
+        lab.wait(lambda: "host=pc9" in lab.log.read_text(), "the last line: answers come first")
         text = lab.log.read_text()
     lines = [line for line in text.splitlines() if " cuckoo_zfsiscsi.audit: " in line]
     line = r"audit: who=token from=127\.0\.0\.1 what=(\w+) host=(\w+) result=\"(\d+)"

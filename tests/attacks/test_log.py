@@ -43,6 +43,7 @@ def test_a_flood_of_lines(lab: SmallLab, record_property: Record) -> None:
                 guest.sendall(b"\0\r\n\r\n")
                 guest.recv(1000)
     lab.client.reset("pc1")
+    lab.wait(lambda: "what=reset host=pc1" in lab.log.read_text(), "the audit line")
     lab.conf.write_text(lab.conf.read_text() + "nonsense = 1\n")
     assert lab._service
     lab._service.send_signal(signal.SIGHUP)
