@@ -14,9 +14,11 @@ import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from cuckoo_zfsiscsi.at_once import at_once
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.bounded import ROUND, bounded
 from cuckoo_zfsiscsi.disk.store import Disk
@@ -220,12 +222,18 @@ class LioTarget:
                 ) from error
 
     def _clear(self, deadline: Deadline) -> None:
-        """Remove what is ours by its names, whichever process made it, and nothing else."""
+        """Remove what is ours by its names, whichever process made it, and nothing else.
+
+        All targets at once: each waits for its login thread, which looks up ten times a second.
+        """
+        ours = []
         for path in entries(ISCSI):
             base, _, host = path.name.rpartition(":")  # a label has no colon
             if base == self._iqn:
                 portal = portal_of(path) or self._portal_of(host)
-                Group(path.name, portal, self._writer).remove(deadline)
+                ours.append(partial(Group(path.name, portal, self._writer).remove, deadline))
+        for removal in at_once(ours, deadline.clock, "lio-clear"):
+            removal.result()
         for path in self._backstores.all():
             self._backstores.remove(path, deadline)
         with self._guard:

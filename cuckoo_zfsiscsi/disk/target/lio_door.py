@@ -11,7 +11,7 @@ for hundreds. As each host has a portal of its own, no other host is kept waitin
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from threading import Event, Thread
 
@@ -30,6 +30,7 @@ PERIOD = 0.25
 MOST = 8
 """Sessions that a host may have: two at a boot, and those of earlier boots of the same run, which
 the kernel finds out to be dead after 45 s."""
+_NOBODY: Set[End] = frozenset()
 
 
 class Door:
@@ -41,8 +42,8 @@ class Door:
 
     def __init__(self, groups: Callable[[], Mapping[str, Group]]) -> None:
         self._groups = groups
-        self._fine: dict[str, set[End]] = {}
-        """Connections that had logged in when they were last looked at, by host."""
+        self._fine: dict[str, Set[End]] = {}
+        """By host: connections that were all logged in, and need no look as long as they stay."""
         self._end = Event()
         self._thread = Thread(target=self._work, name="lio-door", daemon=True)
         self._thread.start()
@@ -54,24 +55,22 @@ class Door:
 
     def _work(self) -> None:
         while not self._end.wait(PERIOD):
-            there: dict[End, set[End]] = {}
+            there: Mapping[End, Set[End]] = {}
             with suppress(OSError):  # the next look may see more
                 there = connected()
             for label, group in self._groups().items():
-                with suppress(OSError):
-                    self._look(label, group, there.get(group.logins.portal, set()))
+                ends = there.get(group.logins.portal, _NOBODY)
+                if ends != self._fine.get(label, _NOBODY):  # as nearly never
+                    with suppress(OSError):
+                        self._look(label, group, ends)
 
-    def _look(self, label: str, group: Group, there: Collection[End]) -> None:
+    def _look(self, label: str, group: Group, there: Set[End]) -> None:
         group.logins.see(there)
-        fine = self._fine.setdefault(label, set())
-        fine &= set(there)
-        if len(fine) == len(there):  # as nearly always: nobody has to be asked
-            return
         sessions = group.count_sessions()
         if sessions > MOST:
             self._refuse(label, group, sessions)
         if sessions == len(there):  # if there are more, some of them have lost their connection
-            fine |= set(there)
+            self._fine[label] = frozenset(there)
         elif late := group.logins.late(sessions, PATIENCE):
             log.warning(
                 "%d connections to the disk of %s, from %s, did not log in within %g s: ended",
