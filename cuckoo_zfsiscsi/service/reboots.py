@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
@@ -61,11 +62,12 @@ class Reboots:
             self._waiting.append(asked)
             if len(self._waiting) > 1:  # the look under way is about all of them
                 return asked
-        self._parts.clock.thread(self._answer, f"reboot-{self._config.label}").start()
+        answer = partial(self._answer, self.in_run)  # as it is now, not when the look is over
+        self._parts.clock.thread(answer, f"reboot-{self._config.label}").start()
         return asked
 
-    def _answer(self) -> None:
-        refused = self._why_not()
+    def _answer(self, in_run: bool) -> None:
+        refused = self._why_not(in_run)
         with self._lock:
             # From here on they can't be cancelled: who did that has not got it
             asks = [ask for ask in self._waiting if ask.set_running_or_notify_cancel()]
@@ -76,7 +78,7 @@ class Reboots:
             else:
                 ask.set_result(self._script)
 
-    def _why_not(self) -> str:
+    def _why_not(self, in_run: bool) -> str:
         label = self._config.label
         if alive := self._lives():
             if not self.strangers:
@@ -84,7 +86,7 @@ class Reboots:
                 log.warning("someone else asks for the boot script of %s, which %s", label, alive)
             self.strangers += 1
             return f"{label} runs, {alive}: someone else asks in its name"
-        if not self.in_run:
+        if not in_run:
             self.rebooted = True
             return f"{label} stands by: it is booted anew from a clean disk instead"
         log.info("%s is rebooted in its run", label)

@@ -141,8 +141,11 @@ class Worker(BaseWorker):
         try:
             self._steps.start_up(self._cancel, prewarmed=self._run is None)
         except VoidBootError as error:
+            self._steps.fence()  # whoever has the disk, has it no longer
             self._put_off(error)
-            self._take_back()
+            self._steps.cut(self.config.power_timeout)
+            with self._wake:
+                self._set(State.DIRTY)
             return
         with self._wake:
             self._set(State.READY)
@@ -164,17 +167,6 @@ class Worker(BaseWorker):
             times = f" ({self._voids} times in a row)" if self._voids > 1 else ""
             raise VoidBootError(error.what + times, fix=error.fix)
         self._boot_at = self._clock.monotonic() + VOID_PAUSE * 2 ** (self._voids - 1)
-
-    def _take_back(self) -> None:
-        """Take its disk from a host whose boot was void, and its power: both are as after a run.
-
-        Raises:
-            TargetError, PowerError, DeadlineExceededError: it can't be made safe.
-        """
-        self._steps.fence()
-        self._steps.cut(self.config.power_timeout)
-        with self._wake:
-            self._set(State.DIRTY)
 
     def _hand_over(self) -> None:
         boot = self._steps.boot

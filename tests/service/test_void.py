@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -100,6 +101,8 @@ def test_again_and_again(make: Make, world: World, clock: VirtualClock) -> None:
     assert "docs/netboot.rst" in caught.value.fix
     assert clock.monotonic() - begin >= VOID_PAUSE + 2 * VOID_PAUSE
     assert world.journal.count("on") - ons == VOIDS
+    acts = [act for act in world.journal if act in ("on", "fence", "off")]
+    assert all(after == "fence" for act, after in pairwise(acts) if act == "on"), "at once"
     quiet(host, State.QUARANTINED)
     assert f"({VOIDS} times in a row)" in host.report().reason
     assert (world.power, world.script, world.export) == (PowerState.OFF, None, None)
