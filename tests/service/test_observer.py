@@ -259,5 +259,6 @@ def test_a_host_that_can_not_be_reset_in_its_run(
     wait_for(machine.host, State.QUARANTINED)
     clock.until(lambda: machine.host.report().seen, "the reason", machine.host.report)
     assert machine.host.report().seen == ["the service gave it up: the pool is gone"]
+    clock.until(lambda: not machine.host.report().step, "all of its end", machine.host.report)
     with pytest.raises(QuarantinedError):
         clock.result(machine.host.stop())
