@@ -156,7 +156,8 @@ def render(config: Config) -> str:
     abroad = [
         f"(member('{_hosts_class(net)}') and not (pkt.iface == '{net.interface}'))" for net in nets
     ]
-    drop = " or ".join(["member('UNKNOWN')", *abroad])
+    # A refusal (DHCPDECLINE) in a host's name would keep its address from it for a day
+    drop = " or ".join(["member('UNKNOWN')", "pkt4.msgtype == 4", *abroad])
     ours["client-classes"].append({"name": "DROP", "test": drop})
     document = {
         "Dhcp4": {

@@ -27,16 +27,23 @@ def forks() -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def infection(tmp_path: Path, forks: ForkServer) -> Iterator[Infection]:
-    """Two hosts behind the firewall: pc1 is in a run, and infected; pc2 is off and clean."""
+def infection(
+    request: pytest.FixtureRequest, tmp_path: Path, forks: ForkServer
+) -> Iterator[Infection]:
+    """Two hosts behind the firewall: pc1 is in a run, and infected; pc2 is off and clean.
+
+    A parameter says whose DHCP server it is; then pc1 is in no run.
+    """
     farm = Farm(tmp_path, 2, forks, SERVICE)
     try:
         farm.open()
+        dhcp = f"[netboot]\ndhcp = {getattr(request, 'param', 'dnsmasq')}"
+        farm.conf.write_text(farm.conf.read_text().replace("[netboot]", dhcp))
         farm.guard()
         farm.start()
         farm.wait(lambda: set(farm.states().values()) == {"clean"}, "the first disks")
         made = Infection(farm)
-        made.begin()
+        made.begin(in_run=not hasattr(request, "param"))
         yield made
     finally:
         for machine in farm.machines.values():

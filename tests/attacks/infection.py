@@ -50,11 +50,19 @@ class Infection:
         with inside(self.farm.guest("pc1")):
             yield self.infected
 
-    def begin(self) -> None:
-        """Begin the run. Its malware ends with the power."""
-        self.farm.client.start("pc1", SERVICE)
+    def begin(self, *, in_run: bool = True) -> None:
+        """Infect pc1.
+
+        Args:
+            in_run: in a run that is begun now; malware ends with its power then.
+        """
+        if in_run:
+            self.farm.client.start("pc1", SERVICE)
         with inside(self.farm.guest("pc1")):
             self.infected = Infected(knowledge(self.farm))
+        if not in_run:
+            return
+        with self.inside():
             self.infected.secret()
         pid = self.farm.machines["pc1"].pid
         assert pid is not None

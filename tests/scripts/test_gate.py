@@ -39,7 +39,7 @@ def test_the_cells_of_a_matrix() -> None:
         ("boots:", [item for item in items if "lab" in item]),
         ("tests/power/test_faults.py:", [item for item in items if FILES[2] in item[1]]),
         ("tests/faults/test_kill.py:", [item for item in items if FILES[3] in item[1]]),
-        ("tests/attacks/test_session.py:", [item for item in items if "moves" in item[1]]),
+        ("tests/attacks/test_session.py:", [item for item in items if "harms" in item[1]]),
     ):
         found = re.search(rf"^  {re.escape(row)}.* (\d+) of (\d+) ", said, re.M)
         assert found, said

@@ -17,7 +17,7 @@ from tests.faults.forked import ForkServer
 from tests.faults.patience import SERVICE
 from tests.waiting import HANG
 
-ATTACKER = Path(__file__).with_name("attacker.py")
+ATTACKER = Path(__file__).parents[1] / "faults" / "attacker.py"
 LISTENER = "http://10.99.0.1:8471"
 
 
@@ -59,6 +59,11 @@ def generations(farm: Farm) -> dict[str, int]:
 
 
 def test_it_gets_nothing_and_is_seen(farm: Farm) -> None:
+    """Siblings' scripts, by their MAC and IP addresses; the control API; files; floods of DHCP.
+
+    Before: held well.
+    Now: it gets nothing, the log names it, and a sibling boots as ever.
+    """
     before, states = generations(farm), farm.states()
 
     def nothing(answer: dict[str, Any]) -> None:
