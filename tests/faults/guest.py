@@ -157,12 +157,16 @@ def ask_dhcp(card: str = "eth0") -> None:
         checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
         packet = packet[:10] + struct.pack("!H", checksum) + packet[12:]
         while True:
-            wire.send(6 * b"\xff" + mac + struct.pack("!H", IPV4) + packet + datagram)
+            try:
+                wire.send(6 * b"\xff" + mac + struct.pack("!H", IPV4) + packet + datagram)
+            except OSError:  # its cable is out
+                time.sleep(AGAIN / 10)
+                continue
             end = time.monotonic() + AGAIN
             while time.monotonic() < end:
                 try:
                     frame = wire.recv(2048)
-                except TimeoutError:
+                except OSError:
                     break
                 if frame[34:38] == b"\0\x43\0\x44" and frame[46:50] == number and ACK in frame:
                     return

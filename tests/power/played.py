@@ -106,6 +106,7 @@ class Played:
                 update={
                     "label": self.label,
                     "snapshot": "win10",
+                    "post_time": 0.0,
                     "boot_timeout": self.pace.timeout + BOOT,
                     "power_timeout": self.pace.timeout,
                 }
