@@ -87,6 +87,10 @@ def fence(net: Routed, folder: Path, text: str = CONF) -> None:
         apply(read(folder, text), server, Deadline(HANG))
 
 
+DISCOVER = bytes(240) + b"\x35\1\1"
+"""As much of a DHCPDISCOVER (RFC 2131) as the rules look at."""
+
+
 def hears(
     net: Routed, end: str, sender: str, ports: tuple[int, int], seconds: float = LONG
 ) -> bool:
@@ -103,9 +107,9 @@ def hears(
         here.bind(("", ports[0]))
         over = time.monotonic() + seconds
         while time.monotonic() < over:
-            here.sendto(b"hear", (ALL, ports[1]))
+            here.sendto(DISCOVER, (ALL, ports[1]))
             with contextlib.suppress(TimeoutError):
-                return there.recv(100) == b"hear"
+                return there.recv(len(DISCOVER)) == DISCOVER
     return False
 
 

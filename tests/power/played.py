@@ -28,7 +28,7 @@ from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import State
 from tests.clocks import AnyClock
 from tests.config.sample import EXAMPLE
-from tests.service.fakes import FakeBoots, FakeStore, FakeTarget, World, fake_probe
+from tests.service.fakes import FakeBoots, FakeStore, FakeTarget, World, fake_held, fake_probe
 from tests.waiting import HANG
 
 BOOT = 5.0
@@ -134,6 +134,7 @@ class Played:
             power=Ways(self.label, prove(on), prove(off), witness),
             boots=FakeBoots(self.world),
             probes={name: fake_probe(self.world, name) for name in config.ready},
+            is_held=fake_held(self.world),
             pace=pace.Pace(clock=self.clock),
         )
         self.host = Host(config, parts, lambda job: job())
