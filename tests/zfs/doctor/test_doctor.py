@@ -66,7 +66,8 @@ def test_beside_a_store_and_a_target_in_use(
     with opened(conf) as rig:
         rig.boot("pc1")
         found = doctor()
-        assert f"tcp 127.0.0.1:{PORT}" in found["ports"]["what"]  # the kernel has it, for us
+        port = rig.config.portal_port_of(rig.config.host("pc1"))
+        assert f"tcp 127.0.0.1:{port}" in found["ports"]["what"]  # the kernel has it, for us
         assert found[f"volmode below {parent}/zfsiscsi"]["level"] == "ok"
         rig.target.fence("pc1", deadline=deadline)
         rig.target.release("pc1", [], deadline=deadline)
