@@ -45,6 +45,9 @@ POLL = 0.1
 ECHO = 2.0
 """Seconds in which a second request is the same boot's: no physical machine is reset and asks in
 less, so nothing can have been written to the disk by then that this request would boot."""
+LATE = 1.0
+"""Seconds after which what a server wrote into its log is read at last, on a busy machine. No
+system has started and asks for an address so soon after its firmware's boot script."""
 PROBE_TIMEOUT = 2.0
 """Seconds that a guest may take to answer one probe; while it boots it is asked again."""
 ALIVE_TIMEOUT = 10.0
@@ -197,8 +200,11 @@ class Boot:
         """Record when a stage was reached (monotonic seconds; now when None), once per boot."""
         at = self._clock.monotonic() if at is None else at
         self.arming.note(stage, at)
-        if stage in ("dhcp", "tftp") and "script" in self.report.stages:
-            return  # the guest's own affair
+        script = self.report.stages.get("script")
+        if stage in ("dhcp", "tftp") and script is not None and self._power_on is not None:
+            if at > self._power_on + script + LATE:
+                return  # the guest's own affair
+            at = min(at, self._power_on + script)
         if stage == "dhcp" and "tftp" in self.report.stages:
             stage = "ipxe"
         if self._power_on is not None and at >= self._power_on:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +22,6 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.power import Driver, PowerState
 from cuckoo_zfsiscsi.power.amt import Amt, connect
-from tests.power.bmc import free_port
 from tests.processes import watched
 from tests.waiting import HANG, wait
 
@@ -177,9 +177,11 @@ def test_wrong_password_is_seen_nowhere(engine: Engine) -> None:
 
 
 def test_nobody_there_and_a_slow_one(engine: Engine) -> None:
-    url = PowerUrl("amt", "127.0.0.1", "admin", free_port())
-    with pytest.raises(TransientPowerError, match="AMT does not answer"):
-        connect(url, SecretStr("x")).query(deadline=Deadline(HANG))
+    with socket.socket() as taken:  # nobody listens, and nobody else can
+        taken.bind(("127.0.0.1", 0))
+        url = PowerUrl("amt", "127.0.0.1", "admin", taken.getsockname()[1])
+        with pytest.raises(TransientPowerError, match="AMT does not answer"):
+            connect(url, SecretStr("x")).query(deadline=Deadline(HANG))
     engine.before = lambda: engine.off.wait(HANG)
     with pytest.raises(DeadlineExceededError):
         engine.driver().query(deadline=Deadline(1))

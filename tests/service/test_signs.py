@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cuckoo_zfsiscsi.config import load
-from cuckoo_zfsiscsi.service.boot import Boot
+from cuckoo_zfsiscsi.service.boot import LATE, Boot
 from cuckoo_zfsiscsi.service.pace import Pace
 from cuckoo_zfsiscsi.service.parts import Parts
 from cuckoo_zfsiscsi.service.report import BootReport
@@ -80,3 +80,16 @@ def test_nothing_was_seen(signs: Signs, boot: Boot, clock: VirtualClock) -> None
     signs.tell(boot)
     clock.sleep(1.0)
     assert (boot.report.stages, boot.age) == ({}, 1.0)
+
+
+def test_what_is_read_late_from_a_servers_log(boot: Boot, clock: VirtualClock) -> None:
+    """A busy server reads in it of an address when the script is asked for already."""
+    boot.begin(clock.monotonic())
+    clock.sleep(3.0)
+    boot.note("script")
+    clock.sleep(LATE)
+    boot.note("dhcp")
+    assert boot.report.stages == {"script": 3.0, "dhcp": 3.0}
+    clock.sleep(1.0)
+    boot.note("tftp")  # the guest's own affair
+    assert "tftp" not in boot.report.stages
