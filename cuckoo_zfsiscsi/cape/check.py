@@ -19,7 +19,7 @@ from cuckoo_zfsiscsi.cape.tree import CapeTree
 from cuckoo_zfsiscsi.cape.values import words
 from cuckoo_zfsiscsi.check import Finding
 from cuckoo_zfsiscsi.doctor.system import System
-from cuckoo_zfsiscsi.environment import for_child
+from cuckoo_zfsiscsi.environment import for_python
 
 TIMEOUT = 30.0
 """Seconds for one program."""
@@ -89,7 +89,7 @@ def _check_python(python: Path | None, install: str) -> Finding:
             check=False,
             timeout=TIMEOUT,
             cwd="/",
-            env=for_child(),
+            env=for_python(),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(
