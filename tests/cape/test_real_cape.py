@@ -62,7 +62,7 @@ def test_analysis(rig: Rig, way: str) -> None:
     flow = (cape_sample.ADDRESS, cape_sample.PORT)
     assert flow in {(tcp["dst"], tcp["dport"]) for tcp in network["tcp"]}
     assert any(f"/{name}?before=none" in http["uri"] for http in network["http"])
-    assert not any(3260 in (tcp["sport"], tcp["dport"]) for tcp in network["tcp"])
+    assert not any(3271 in (tcp["sport"], tcp["dport"]) for tcp in network["tcp"])
     assert rig.told[name] == CLEAN
 
 

@@ -117,7 +117,7 @@ def test_route(rig: Rig, route: Route, state: str, answers: list[object]) -> Non
     named = {a["data"] for one in network["dns"] for a in one["answers"]}
     assert named == {str(one) for one in answers}
     assert [one["host"] for one in network["http"]] == [places.C2_NAME] * len(answers)
-    assert not any(3260 in (tcp["sport"], tcp["dport"]) for tcp in network["tcp"])
+    assert not any(3271 in (tcp["sport"], tcp["dport"]) for tcp in network["tcp"])
     assert seen.faults(route) == []
     assert seen.c2 == (route == "internet")
     assert seen.inetsim == (route == "inetsim")
