@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError
+
+ROUND = 0.1
+"""Seconds after which a wait that can't be woken looks whether it shall be given up."""
 
 
 class Cancel:
@@ -84,3 +91,21 @@ class Deadline:
         """
         self.cancel.wait(min(seconds, self.remaining))
         self.check(what)
+
+    @contextmanager
+    def holding(self, lock: threading.Lock, what: str) -> Iterator[None]:
+        """Have a lock until the end of the block.
+
+        Args:
+            lock: that another thread may have for long.
+            what: completes "... took longer than N s".
+
+        Raises:
+            CancelledError, DeadlineExceededError: as check(); it was not to be had.
+        """
+        while not lock.acquire(timeout=min(ROUND, self.remaining)):
+            self.check(what)
+        try:
+            yield
+        finally:
+            lock.release()

@@ -13,6 +13,7 @@ from typing import Any
 from cuckoo_zfsiscsi.check import Finding
 from cuckoo_zfsiscsi.check.certificate import check_certificate
 from cuckoo_zfsiscsi.config import Config, Network
+from cuckoo_zfsiscsi.disk.target.tgt_sandbox import PACKAGES
 from cuckoo_zfsiscsi.environment import for_child, search_path
 from cuckoo_zfsiscsi.errors import ConfigError
 from cuckoo_zfsiscsi.netboot.describe import boot_file
@@ -24,9 +25,7 @@ _TOOLS = {
     "qemu-img": "qemu-utils",
 }
 """Program, and Debian's package that has it."""
-_TARGET_TOOLS = {
-    "tgt": {"bwrap": "bubblewrap", "setpriv": "util-linux", "tgtd": "tgt"},
-}
+_TARGET_TOOLS = {"tgt": PACKAGES}
 """`target` in [storage]: what it is, and runs in."""
 _POWER_TOOLS = {"amt": ("amttool", "amtterm"), "ipmi": ("ipmitool", "ipmitool")}
 """Scheme of a power URL: what its driver runs, and the package."""

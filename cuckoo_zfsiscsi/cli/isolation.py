@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,15 +13,12 @@ from cuckoo_zfsiscsi.cli.hosts import make_client
 from cuckoo_zfsiscsi.cli.output import JsonOption, conf_path, print_json, stderr, stdout, styled
 from cuckoo_zfsiscsi.config import load
 from cuckoo_zfsiscsi.errors import NotReadyError
+from cuckoo_zfsiscsi.isolation import TASK, TIMEOUT
 
 if TYPE_CHECKING:
     from cuckoo_zfsiscsi.cape.client import Client
     from cuckoo_zfsiscsi.config import Config
 
-TASK = "isolation"
-"""What the runs are called in which hosts try."""
-TIMEOUT = 60.0
-"""Seconds that guests get to try."""
 STYLES = {"isolated": "green", "not isolated": "red", "not known": "yellow"}
 
 
@@ -108,11 +104,7 @@ def _prove(client: Client, config: Config, net: dict[str, Any]) -> None:
             begun = [
                 one for one, start in starts.items() if not start.done() or not start.exception()
             ]
-            _stop(client, begun, config.zfsiscsi.stop_timeout, pool)
-
-
-def _stop(client: Client, labels: Sequence[str], seconds: float, pool: ThreadPoolExecutor) -> None:
-    list(pool.map(partial(client.stop, timeout=seconds), labels))
+            list(pool.map(partial(client.stop, timeout=config.zfsiscsi.stop_timeout), begun))
 
 
 def _table(networks: list[dict[str, Any]]) -> Table:

@@ -15,14 +15,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
-from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.deadline import ROUND, Deadline
 
 T = TypeVar("T")
 
 MOST = 128
 """Threads at most, those included whose call nobody waits for any more."""
-ROUND = 0.1
-"""Seconds after which a wait looks whether it was cancelled."""
 
 
 class _Job(Generic[T]):

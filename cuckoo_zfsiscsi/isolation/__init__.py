@@ -9,6 +9,11 @@ from typing import Literal
 
 State = Literal["isolated", "not isolated", "not known"]
 
+TASK = "isolation"
+"""What the runs are called in which hosts try: their guests are clean."""
+TIMEOUT = 60.0
+"""Seconds in which all guests must have tried: the slowest is PowerShell's start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

@@ -122,13 +122,16 @@ class BaseWorker(Wishes, ABC):
         with self._wake:
             self._set(State.UNKNOWN)
             self._step = ""
-            self._retry_at = self._clock.monotonic() + self._pause
-            self._pause = min(2 * self._pause, RETRY_MOST)
+            self._retry_later()
             with contextlib.suppress(Exception):
                 self._end_run(self._quarantined())
             with contextlib.suppress(Exception):
                 self._answer_stops(is_off=False)
             self._wake.wait(AGAIN)  # should it be the choice of a step that fails
+
+    def _retry_later(self) -> None:
+        self._retry_at = self._clock.monotonic() + self._pause
+        self._pause = min(2 * self._pause, RETRY_MOST)
 
     def _give_up(self, error: CancelledError) -> None:
         """Go on after a step that was not to be finished."""
@@ -150,8 +153,7 @@ class BaseWorker(Wishes, ABC):
         is_off = self._steps.make_safe(cut=cut) or was_off
         with self._wake:
             self._set(State.DIRTY if is_off else State.UNKNOWN)
-            self._retry_at = self._clock.monotonic() + self._pause
-            self._pause = min(2 * self._pause, RETRY_MOST)
+            self._retry_later()
             self._end_run(error)
         self._conclude()
         with self._wake:

@@ -59,6 +59,17 @@ TELL_TIMEOUT = 30.0
 """Seconds in which a guest must have set its default route; PowerShell begins slowly."""
 
 
+def void(what: str, others: str) -> VoidBootError:
+    """Return the error of a boot in which somebody else may have had a hand.
+
+    Args:
+        what: happened.
+        others: who else was on in the host's network, as Parts.others() says.
+    """
+    who = f"; on in its network were {others}" if others else ""
+    return VoidBootError(what + who, fix=VOID_FIX)
+
+
 class Boot:
     """Follows one boot, stage by stage.
 
@@ -134,12 +145,9 @@ class Boot:
     def _spoilt(self, why: str) -> VoidBootError:
         """Return what to say of a boot that is void, the first time with who may have done it."""
         if self._void is None:
-            label, others = self._config.label, self._parts.others()
-            self._void = VoidBootError(
-                f"the boot of {label} is void, someone else may have used its name: {why}"
-                + (f"; on in its network were {others}" if others else ""),
-                fix=VOID_FIX,
-            )
+            label = self._config.label
+            what = f"the boot of {label} is void, someone else may have used its name: {why}"
+            self._void = void(what, self._parts.others())
             self.report.stalled = f"void: {why}"
         return self._void
 

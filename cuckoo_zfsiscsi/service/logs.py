@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock
+from cuckoo_zfsiscsi.ratelimit import RateLimiter
 from cuckoo_zfsiscsi.service import audit
 from cuckoo_zfsiscsi.text import shown
 
@@ -72,7 +73,7 @@ def _below(text: str) -> str:
 class Limit(logging.Filter):
     """Lets through so many lines of each level, counts the others, and says how many they were.
 
-    A token bucket for each share. Safe from any thread.
+    Safe from any thread.
 
     Args:
         clock: that the shares grow by.
@@ -82,7 +83,9 @@ class Limit(logging.Filter):
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
-        self._buckets: dict[tuple[int, str], tuple[float, float]] = {}
+        self._shares = {
+            level: RateLimiter(share.rate, share.burst, clock) for level, share in SHARES.items()
+        }
         self._left_out: dict[str, int] = {}
         self._told = float("-inf")
 
@@ -90,7 +93,11 @@ class Limit(logging.Filter):
         """Tell whether a line may pass."""
         if record.name in (__name__, audit.NAME):
             return True
-        passes = self._take(record)
+        passes = self._may_pass(record)
+        if not passes:
+            with self._lock:
+                name = record.levelname
+                self._left_out[name] = self._left_out.get(name, 0) + 1
         self.tell()
         return passes
 
@@ -105,20 +112,10 @@ class Limit(logging.Filter):
         many = ", ".join(f"{number} of level {level}" for level, number in left_out.items())
         log.warning("too many lines: %s were left out of this log", many)
 
-    def _take(self, record: logging.LogRecord) -> bool:
+    def _may_pass(self, record: logging.LogRecord) -> bool:
         level = next(least for least in SHARES if record.levelno >= least)
-        share, now = SHARES[level], self._clock.monotonic()
-        key = (level, f"{record.pathname}:{record.lineno}" if level == logging.ERROR else "")
-        lines = TRACEBACK if record.exc_info else 1.0
-        with self._lock:
-            had, since = self._buckets.get(key, (share.burst, now))
-            has = min(share.burst, had + (now - since) * share.rate)
-            passes = has >= 1
-            self._buckets[key] = (has - lines * passes, now)
-            if not passes:
-                name = record.levelname
-                self._left_out[name] = self._left_out.get(name, 0) + 1
-        return passes
+        place = f"{record.pathname}:{record.lineno}" if level == logging.ERROR else ""
+        return self._shares[level].allow(place, TRACEBACK if record.exc_info else 1.0)
 
 
 def set_up(*, verbose: bool, stream: TextIO | None = None, clock: Clock = SYSTEM) -> Limit:

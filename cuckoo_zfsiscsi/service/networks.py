@@ -10,16 +10,11 @@ from pydantic import BaseModel, Field
 
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import HostBusyError
-from cuckoo_zfsiscsi.isolation import Attempt, NetworkIsolation
+from cuckoo_zfsiscsi.isolation import TASK, TIMEOUT, Attempt, NetworkIsolation
 from cuckoo_zfsiscsi.service.report import State
 
 if TYPE_CHECKING:
     from cuckoo_zfsiscsi.service.fleet import Fleet
-
-TASK = "isolation"
-"""What the runs are called in which hosts try: their guests are clean."""
-TIMEOUT = 60.0
-"""Seconds in which all guests must have tried: the slowest is PowerShell's start."""
 
 
 class IsolationBody(BaseModel):

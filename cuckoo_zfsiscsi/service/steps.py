@@ -13,7 +13,6 @@ from cuckoo_zfsiscsi.errors import (
     DiskError,
     ImageError,
     PowerError,
-    VoidBootError,
     ZfsIscsiError,
 )
 from cuckoo_zfsiscsi.netboot.medium import Medium
@@ -22,7 +21,7 @@ from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.power.witness import Heard
 from cuckoo_zfsiscsi.progress import silent
 from cuckoo_zfsiscsi.service.arming import Arming
-from cuckoo_zfsiscsi.service.boot import VOID_FIX, Boot
+from cuckoo_zfsiscsi.service.boot import Boot, void
 from cuckoo_zfsiscsi.service.boots import to_event
 from cuckoo_zfsiscsi.service.chain import floor
 from cuckoo_zfsiscsi.service.events import Event
@@ -186,12 +185,8 @@ class Steps:
         """
         ago = self._clock.monotonic() - self._heard_at
         if self._heard_at > self._off_at and ago < SILENCE:
-            label, others = self.config.label, self.parts.others()
-            raise VoidBootError(
-                f"{label} is off, and its boot script was asked for {ago:.1f} s ago: someone else "
-                "uses its name" + (f"; on in its network were {others}" if others else ""),
-                fix=VOID_FIX,
-            )
+            what = f"{self.config.label} is off, and its boot script was asked for {ago:.1f} s ago"
+            raise void(f"{what}: someone else uses its name", self.parts.others())
 
     def start_up(self, cancel: Cancel, *, prewarmed: bool) -> None:
         """Boot from the clean disk until the host is ready.

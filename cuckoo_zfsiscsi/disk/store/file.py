@@ -103,13 +103,7 @@ class FileStore:
         Raises:
             DiskError: another server, or its clone, had it and did not give it up.
         """
-        if had is not None and (who := self._server.differs(had)):
-            raise DiskError(
-                f"the store {self.path} is in use by {who}, {had.name}, or was when that one went "
-                "down",
-                fix="see to it that its service is stopped or that it is off, then: "
-                f"rm {self.path / LOCK}",
-            )
+        self._server.check_owner(had, self.path, f"rm {self.path / LOCK}")
         _write_lock(handle, f"{os.getpid()}\n{self._server}\n")
 
     def close(self) -> None:

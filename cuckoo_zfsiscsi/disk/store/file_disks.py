@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -29,8 +28,6 @@ from cuckoo_zfsiscsi.disk.store.record import (
     write_record,
 )
 from cuckoo_zfsiscsi.errors import DiskError
-
-_POLL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +82,14 @@ class HostDisks:
         self.directory = directory
         self._lock = threading.Lock()
 
-    @contextlib.contextmanager
-    def hold(self, deadline: Deadline) -> Iterator[None]:
+    def hold(self, deadline: Deadline) -> contextlib.AbstractContextManager[None]:
         """Be the only one, among threads, who changes roles.
 
         Raises:
             DeadlineExceededError, CancelledError: someone else is at it, a long copy maybe.
         """
         what = f"waiting for another operation on the disks of {self.host}"
-        while not self._lock.acquire(timeout=min(_POLL, deadline.remaining)):
-            deadline.check(what)
-        try:
-            yield
-        finally:
-            self._lock.release()
+        return deadline.holding(self._lock, what)
 
     def roles(self) -> Roles:
         """Read the roles. Raises DiskError when the record is damaged."""

@@ -12,6 +12,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from cuckoo_zfsiscsi.errors import DiskError
+
 MACHINE_ID = "etc/machine-id"
 PRODUCT = "sys/class/dmi/id/product_uuid"
 """Read by root alone; SMBIOS (DSP0134), 7.2.1."""
@@ -50,6 +52,23 @@ class Server:
         if self.cards and other.cards and not self.cards & other.cards:
             return "a clone of this server: it has other network cards"
         return ""
+
+    def check_owner(self, had: Server | None, store: object, fix: str) -> None:
+        """Refuse a store that another server has, or has not given up.
+
+        Args:
+            had: who has it, by the store's own record; None: nobody.
+            store: its place, for people.
+            fix: how to take it, once that server is off.
+
+        Raises:
+            DiskError: it is not this one's.
+        """
+        if had is not None and (who := self.differs(had)):
+            raise DiskError(
+                f"the store {store} is in use by {who}, {had.name}, or was when that one went down",
+                fix=f"see to it that its service is stopped or that it is off, then: {fix}",
+            )
 
     @classmethod
     def parse(cls, text: str) -> Server | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +19,6 @@ from cuckoo_zfsiscsi.errors import DiskError
 
 log = logging.getLogger(__name__)
 
-_POLL = 0.1
 
 Role = Literal["spare", "current", "retired", "dropped"]
 """A retired disk may become evidence, a dropped one is of no worth."""
@@ -101,15 +99,10 @@ class HostDisks:
         """
         return self._held(self._busy, deadline)
 
-    @contextlib.contextmanager
-    def _held(self, lock: threading.Lock, deadline: Deadline) -> Iterator[None]:
-        what = f"waiting for another operation on the disks of {self.host}"
-        while not lock.acquire(timeout=min(_POLL, deadline.remaining)):
-            deadline.check(what)
-        try:
-            yield
-        finally:
-            lock.release()
+    def _held(
+        self, lock: threading.Lock, deadline: Deadline
+    ) -> contextlib.AbstractContextManager[None]:
+        return deadline.holding(lock, f"waiting for another operation on the disks of {self.host}")
 
     def add(self, clone: Clone) -> None:
         """Add a disk that was made or found."""

@@ -79,14 +79,11 @@ class Lease:
                     f"the store {self._layout.parent} is in use by another service, process {pid}",
                     fix=f"stop that one first; look at it with: ps -fp {pid}",
                 )
-            had = Server.parse(owner)
-            if had is not None and (who := self._server.differs(had)):
-                raise DiskError(
-                    f"the store {self._layout.parent} is in use by {who}, {had.name}, or was when "
-                    "that one went down",
-                    fix="see to it that its service is stopped or that it is off, then: "
-                    f"zfsiscsi storage init {self._layout.place} --take",
-                )
+            self._server.check_owner(
+                Server.parse(owner),
+                self._layout.parent,
+                f"zfsiscsi storage init {self._layout.place} --take",
+            )
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
             mine = str(self._server)

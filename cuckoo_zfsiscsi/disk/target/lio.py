@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cuckoo_zfsiscsi.at_once import at_once
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.disk.bounded import ROUND, bounded
+from cuckoo_zfsiscsi.disk.bounded import bounded
 from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
 from cuckoo_zfsiscsi.disk.target.identity import Identity, made_up_serial
@@ -198,12 +198,8 @@ class LioTarget:
     def _held(self, label: str, deadline: Deadline) -> Iterator[_Host]:
         """Have a host to oneself: others are not kept waiting."""
         state, what = self._host(label), f"waiting for another change of {label}"
-        while not state.lock.acquire(timeout=min(ROUND, deadline.remaining)):
-            deadline.check(what)
-        try:
+        with deadline.holding(state.lock, what):
             yield state
-        finally:
-            state.lock.release()
 
     # All of it
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.disk.bounded import ROUND, bounded
+from cuckoo_zfsiscsi.deadline import ROUND, Deadline
+from cuckoo_zfsiscsi.disk.bounded import bounded
 from cuckoo_zfsiscsi.disk.target.lio_kernel import refusals
 
 T = TypeVar("T")
@@ -66,13 +66,9 @@ class Writer:
         """
 
         def alone() -> T:
-            while not self._lock.acquire(timeout=min(ROUND, deadline.remaining)):
-                deadline.check(f"{what}: waiting for another change")
-            try:
+            with deadline.holding(self._lock, f"{what}: waiting for another change"):
                 deadline.check(what)
                 return call()
-            finally:
-                self._lock.release()
 
         with refusals(what):
             return bounded(alone, what, deadline)

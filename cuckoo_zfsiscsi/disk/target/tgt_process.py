@@ -14,14 +14,13 @@ import select
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from cuckoo_zfsiscsi.daemon import MARK, Daemon
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.disk.target.tgt_calls import program
 from cuckoo_zfsiscsi.disk.target.tgt_ipc import Ipc, Mode, Op
-from cuckoo_zfsiscsi.disk.target.tgt_sandbox import DISK, ROOM, Sandbox, new_user, programs
+from cuckoo_zfsiscsi.disk.target.tgt_sandbox import DISK, ROOM, Sandbox, new_user
 from cuckoo_zfsiscsi.errors import TargetError
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 _SOCKET = "tgtd"
 _CONTROL_PORT = 0
 _POLL = 0.002
-_ROUND = 0.05
 _ASK_TIMEOUT = 5.0
 _LINES = 100
 """Lines of one tgtd that are logged: what makes it write more is a guest."""
@@ -115,7 +113,7 @@ class Tgtd:
         self._told, info = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         files.callback(os.close, info)
         address, port = self.portal
-        tgtd = [programs()["tgtd"], "-f", "-C", str(_CONTROL_PORT),
+        tgtd = ["tgtd", "-f", "-C", str(_CONTROL_PORT),
                 "--iscsi", f"portal={address}:{port}"]  # fmt: skip
         env = {"TGT_IPC_SOCKET": f"{ROOM}/{_SOCKET}", MARK: str(self._mark)}
         sandbox = Sandbox(self.user, self.disk, self._room)
@@ -225,15 +223,9 @@ class Tgtd:
                 os.chown(self.disk, 0, 0)
             self._has_begun = False
 
-    @contextlib.contextmanager
-    def _held(self, deadline: Deadline) -> Iterator[None]:
+    def _held(self, deadline: Deadline) -> contextlib.AbstractContextManager[None]:
         """Let nobody else start or stop it meanwhile."""
-        while not self._lock.acquire(timeout=min(_ROUND, deadline.remaining)):
-            deadline.check(f"waiting for tgtd of {self.host} to start or end")
-        try:
-            yield
-        finally:
-            self._lock.release()
+        return deadline.holding(self._lock, f"waiting for tgtd of {self.host} to start or end")
 
     def _take(self, line: str) -> None:
         self._lines += 1

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cuckoo_zfsiscsi.environment import search_path
 from cuckoo_zfsiscsi.errors import TargetError
 
 FIRST_USER = 0x70000000
@@ -30,9 +31,8 @@ CONNECTIONS = 4096
 """File descriptors. A host's own connection is one; siblings may knock where no firewall is."""
 MEMORY = 512 << 20
 """Bytes of addresses: one session may have 128 commands under way, a megabyte and more each."""
-_NEEDED = {"bwrap": "bubblewrap", "setpriv": "util-linux", "tgtd": "tgt"}
+PACKAGES = {"bwrap": "bubblewrap", "setpriv": "util-linux", "tgtd": "tgt"}
 """Program, and Debian's package that has it."""
-_SYSTEM = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 """Capabilities for setpriv, which drops them."""
 _KILLED_FIRST = 500
@@ -61,7 +61,7 @@ class Sandbox:
         Outside bwrap waits for it, and ends as it does.
 
         Args:
-            argv: the program and its arguments.
+            argv: the program, by its path or one of PACKAGES, and its arguments.
             env: all of its environment.
             calls: file descriptor with the system calls that it may make, see tgt_calls.
             info: file descriptor to which bwrap writes the process id (JSON).
@@ -100,7 +100,7 @@ class Sandbox:
             found["setpriv"],
             f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups",
             "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs",
-            *argv,
+            found.get(argv[0], argv[0]), *argv[1:],
         ]  # fmt: skip
 
 
@@ -119,9 +119,8 @@ def programs() -> dict[str, str]:
     Raises:
         TargetError: one is missing.
     """
-    where = f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM}"
-    found = {}
-    for name, package in _NEEDED.items():
+    found, where = {}, search_path()
+    for name, package in PACKAGES.items():
         path = shutil.which(name, path=where)
         if path is None:
             raise TargetError(f"{name} is not installed", fix=f"apt install {package}")
