@@ -8,22 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.infection import Infection
+from tests.faults.conftest import forks
 from tests.faults.farm import Farm
 from tests.faults.forked import ForkServer
-from tests.faults.patience import SERVICE, TEST
+from tests.faults.patience import SERVICE, be_patient
+
+__all__ = ["forks"]  # a fixture
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what a test waits for be named by the test, before pytest ends it without a word."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(TEST))
-
-
-@pytest.fixture(scope="session")
-def forks() -> Iterator[ForkServer]:
-    with ForkServer() as made:
-        yield made
+    """Give each of them time enough."""
+    be_patient(items, Path(__file__).parent)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 from cuckoo_zfsiscsi.lab.network import SERVER
 from tests.faults import attacker
 from tests.faults.farm import Farm
+from tests.faults.patience import SERVICE
 from tests.netboot.network import inside
 from tests.waiting import HANG, wait
 
@@ -26,6 +27,19 @@ LATE = 15.0
 else on the machine, a tenth at most. Each of these attacks cost half a minute or more."""
 RETRY = 1.0
 """Seconds after which a ROM repeats what was not answered."""
+
+
+@contextmanager
+def clean_farm(at: Path, hosts: int) -> Iterator[Farm]:
+    """Have so many hosts under a service, all off and clean."""
+    made = Farm(at, hosts, timeout=SERVICE)
+    try:
+        made.open()
+        made.start()
+        made.wait(lambda: set(made.states().values()) == {"clean"}, "the first disks")
+        yield made
+    finally:
+        made.close()
 
 
 def namespace(farm: Farm, number: int) -> Path:

@@ -16,7 +16,7 @@ from cuckoo_zfsiscsi.netboot.offences import LINES
 from tests.attacks import floods
 from tests.faults.attacker import dhcp
 from tests.faults.farm import Farm
-from tests.faults.patience import SERVICE, TEST
+from tests.faults.patience import TEST
 from tests.netboot.network import inside
 from tests.waiting import HANG, wait
 
@@ -28,14 +28,8 @@ Record = Callable[[str, object], None]
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """pc1 is infected, pc2 is its sibling; both are off and clean."""
-    made = Farm(tmp_path_factory.mktemp("farm"), 2, timeout=SERVICE)
-    try:
-        made.open()
-        made.start()
-        made.wait(lambda: set(made.states().values()) == {"clean"}, "the first disks")
+    with floods.clean_farm(tmp_path_factory.mktemp("farm"), 2) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_tftp_is_asked_and_never_answered(farm: Farm, record_property: Record) -> None:

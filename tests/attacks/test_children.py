@@ -13,11 +13,11 @@ import pytest
 
 from cuckoo_zfsiscsi.lab.network import mac
 from tests.faults.conf import PASSWORD
-from tests.faults.conftest import forks, lab
+from tests.faults.conftest import lab
 from tests.faults.patience import SERVICE
 from tests.faults.small_lab import SmallLab
 
-__all__ = ["forks", "lab"]  # fixtures
+__all__ = ["lab"]  # a fixture
 
 Record = Callable[[str, object], None]
 

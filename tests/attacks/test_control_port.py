@@ -16,12 +16,12 @@ import pytest
 
 from cuckoo_zfsiscsi.cape.client import Client
 from tests import certificates
-from tests.faults.conftest import forks, lab
+from tests.faults.conftest import lab
 from tests.faults.small_lab import SmallLab
 from tests.netboot.network import inside
 from tests.waiting import HANG, wait
 
-__all__ = ["forks", "lab"]  # fixtures
+__all__ = ["lab"]  # a fixture
 
 Record = Callable[[str, object], None]
 

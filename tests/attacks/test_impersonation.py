@@ -36,12 +36,6 @@ TWICE = "its boot script was asked for a second time"
 Record = Callable[[str, object], None]
 
 
-@pytest.fixture(scope="module")
-def forks() -> Iterator[ForkServer]:
-    with ForkServer() as made:
-        yield made
-
-
 @pytest.fixture
 def farm(tmp_path: Path, forks: ForkServer) -> Iterator[Farm]:
     """pc1 has a run; pc2 is off, and its disk clean."""

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cuckoo_zfsiscsi.lab.network import SERVER
-from tests.faults.conftest import forks, lab
+from tests.faults.conftest import lab
 from tests.faults.small_lab import SmallLab
 from tests.netboot.network import inside
 from tests.waiting import HANG
 
-__all__ = ["forks", "lab"]  # fixtures
+__all__ = ["lab"]  # a fixture
 
 Record = Callable[[str, object], None]
 

@@ -25,7 +25,6 @@ from cuckoo_zfsiscsi.power.ways import Ways
 from cuckoo_zfsiscsi.service.report import State
 from tests.clocks import RealClock
 from tests.config.sample import EXAMPLE
-from tests.faults.conftest import forks
 from tests.faults.farm import Farm
 from tests.faults.forked import ForkServer
 from tests.faults.patience import SERVICE
@@ -35,7 +34,6 @@ from tests.power.plug import Plug
 from tests.power.redfish import FakeRedfish
 from tests.waiting import HANG, wait
 
-__all__ = ["forks"]
 CUT = 30
 """Seconds after which a cut that can't be proved is given up; one that can takes two."""
 RESPONDER = Path(__file__).with_name("arp_responder.py")

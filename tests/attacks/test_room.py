@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.store.file import LOCK, FileStore
 from cuckoo_zfsiscsi.disk.store.server import Server
 from cuckoo_zfsiscsi.errors import DiskError, StoreFullError
+from tests.disk.conftest import file_system
 from tests.disk.content import make_raw, seal, swap
 from tests.waiting import HANG
 
@@ -32,11 +32,8 @@ Record = Callable[[str, object], None]
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """Return a file system of 24 MiB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", path], check=True)
+    with file_system(tmp_path / "small", 24) as path:
+        yield path
 
 
 @pytest.fixture

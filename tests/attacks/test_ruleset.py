@@ -17,7 +17,7 @@ from cuckoo_zfsiscsi.netboot.offences import neighbour
 from tests.attacks import floods
 from tests.faults import attacker
 from tests.faults.farm import Farm
-from tests.faults.patience import SERVICE, TEST
+from tests.faults.patience import TEST
 from tests.netboot.network import inside
 from tests.waiting import HANG, wait
 
@@ -37,14 +37,8 @@ def load(farm: Farm) -> None:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """pc1 is infected, pc2 and pc3 are its siblings; all are off and clean."""
-    made = Farm(tmp_path_factory.mktemp("farm"), 3, timeout=SERVICE)
-    try:
-        made.open()
-        made.start()
-        made.wait(lambda: set(made.states().values()) == {"clean"}, "the first disks")
+    with floods.clean_farm(tmp_path_factory.mktemp("farm"), 3) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

@@ -25,12 +25,13 @@ from cuckoo_zfsiscsi.service.report import BootReport, HostReport, State
 from tests.cli.test_hosts import serve
 from tests.clocks import RealClock
 from tests.config.sample import EXAMPLE
-from tests.service.conftest import Make, make, world
+from tests.service.conftest import make, world
 from tests.service.fakes import World
+from tests.service.in_real_time import clock, host
 from tests.service.waiting import quiet
 from tests.waiting import HANG, wait
 
-__all__ = ["make", "world"]  # fixtures
+__all__ = ["clock", "host", "make", "world"]  # fixtures
 
 Capture = pytest.CaptureFixture[str]
 
@@ -168,18 +169,6 @@ def test_every_text_of_the_service(
     said = capsys.readouterr()
     check_shown(said.out + said.err)
     assert said.err.startswith("error: ")
-
-
-@pytest.fixture
-def clock() -> RealClock:
-    return RealClock()
-
-
-@pytest.fixture
-def host(make: Make) -> Host:
-    made = make()
-    quiet(made, State.CLEAN)
-    return made
 
 
 def test_a_task_a_warning_and_a_power_device(

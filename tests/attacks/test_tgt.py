@@ -176,7 +176,6 @@ def test_many_sessions(
             assert again.read(0)
             assert len(target.sessions("pc1")) == 1
     assert sibling.error is None
-    assert took < HANG / 10
     record_property("its fence, s", round(took, 3))
 
 
@@ -204,7 +203,6 @@ def test_half_logins_at_a_siblings_portal(
         took = fence(target, "pc2")
         with Initiator(export("pc2")) as sibling:
             assert sibling.read(0)
-    assert took < HANG / 10
     record_property("a sibling's fence, s", round(took, 3))
 
 

@@ -21,6 +21,7 @@ from tests.clocks import RealClock
 from tests.config.sample import EXAMPLE
 from tests.service.conftest import Make, make, world
 from tests.service.fakes import World
+from tests.service.in_real_time import clock, host
 from tests.service.one_host import OneHost
 from tests.service.waiting import boot_within, quiet
 from tests.waiting import wait
@@ -28,21 +29,9 @@ from tests.waiting import wait
 if TYPE_CHECKING:
     from cuckoo_zfsiscsi.service.fleet import Fleet
 
-__all__ = ["make", "world"]  # fixtures
+__all__ = ["clock", "host", "make", "world"]  # fixtures
 
 Cli = Callable[..., int]
-
-
-@pytest.fixture
-def clock() -> RealClock:
-    return RealClock()
-
-
-@pytest.fixture
-def host(make: Make) -> Host:
-    made = make()
-    quiet(made, State.CLEAN)
-    return made
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,23 @@ def win10(store: FileStore, tmp_path: Path) -> Path:
     return source
 
 
+@contextmanager
+def file_system(path: Path, mebibytes: int) -> Iterator[Path]:
+    """Mount a small one at a path that is made."""
+    path.mkdir()
+    size = f"size={mebibytes}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
     """Return a file system of 8 MiB."""
-    path = tmp_path / "tiny"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", path], check=True)
+    with file_system(tmp_path / "tiny", 8) as path:
+        yield path
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.faults.forked import ForkServer
-from tests.faults.patience import TEST
+from tests.faults.patience import be_patient
 from tests.faults.small_lab import SmallLab
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what a test waits for be named by the test, before pytest ends it without a word."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.timeout(TEST))
+    """Give each of them time enough."""
+    be_patient(items, Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 SERVICE = 60.0
 """Seconds for the service's own time-outs, where a test is not about them."""
 TEST = 600.0
@@ -23,3 +25,15 @@ def tail(log: Path) -> str:
         return f"there is no {log.name}"
     lines = log.read_text(errors="replace").splitlines()[-TAIL:]
     return "\n".join([f"the end of {log.name}:", *lines])
+
+
+def be_patient(items: list[pytest.Item], folder: Path) -> None:
+    """Let what a test waits for be named by the test, before pytest ends it without a word.
+
+    Args:
+        items: all tests that were collected.
+        folder: whose tests are meant, but for those that have a time of their own.
+    """
+    for item in items:
+        if item.path.parent == folder and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TEST))

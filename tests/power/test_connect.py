@@ -13,33 +13,19 @@ from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.power import ipmi as ipmi_module
 from cuckoo_zfsiscsi.power.connect import find_driver, make_power
 from tests.power.bmc import Bmc
+from tests.power.config import host_config
 from tests.waiting import HANG
 
 
-def host_config(bmc: Bmc, folder: Path, password: str) -> HostConfig:
+def of(bmc: Bmc, folder: Path, password: str) -> HostConfig:
     secret = folder / "password"
     secret.write_text(password + "\n")
     secret.chmod(0o600)
-    return HostConfig.model_validate(
-        {
-            "section": "pc1",
-            "label": "pc1",
-            "platform": "windows",
-            "ip": "10.99.0.11",
-            "arch": "x64",
-            "tags": ("win10",),
-            "snapshot": "win10",
-            "mac": "00:11:22:33:44:55",
-            "firmware": "bios",
-            "power": str(bmc.url(timeout="60")),
-            "power_signs": "off",
-            "power_password_file": secret,
-        }
-    )
+    return host_config(bmc.url(timeout="60"), secret)
 
 
 def test_power_of_a_configured_host(bmc: Bmc, tmp_path: Path) -> None:
-    power = make_power(host_config(bmc, tmp_path, bmc.password))
+    power = make_power(of(bmc, tmp_path, bmc.password))
     power.on(deadline=Deadline(HANG))
     assert bmc.power == "1"
     assert power.status(deadline=Deadline(HANG)) is PowerState.ON
@@ -76,7 +62,7 @@ def test_devices_that_are_used_together(bmc: Bmc, tmp_path: Path) -> None:
     )
     relay.chmod(0o755)
     (tmp_path / "state").write_text("on\n")
-    host = host_config(bmc, tmp_path, bmc.password)
+    host = of(bmc, tmp_path, bmc.password)
     both = parse_ways(f"{bmc.url(timeout='60')} and command://{relay}")
     power = make_power(host.model_copy(update={"power": both}))
     assert power.status(deadline=Deadline(HANG)) is PowerState.ON

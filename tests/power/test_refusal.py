@@ -13,6 +13,7 @@ from cuckoo_zfsiscsi.errors import PowerError, RefusedPowerError, TransientPower
 from cuckoo_zfsiscsi.power import Aimed, PowerState
 from cuckoo_zfsiscsi.power.connect import make_driver, make_power
 from cuckoo_zfsiscsi.power.refusal import OnceRefused
+from tests.power.config import host_config
 from tests.power.redfish import FakeRedfish
 from tests.waiting import HANG
 
@@ -25,23 +26,7 @@ def bmc(tmp_path: Path) -> Iterator[FakeRedfish]:
 
 def host(bmc: FakeRedfish, secret: Path, label: str = "pc1", **options: str) -> HostConfig:
     url = bmc.url(system="1", fingerprint=bmc.fingerprint, **options)
-    return HostConfig.model_validate(
-        {
-            "section": label,
-            "label": label,
-            "platform": "windows",
-            "ip": "10.99.0.11",
-            "arch": "x64",
-            "tags": ("win10",),
-            "snapshot": "win10",
-            "mac": "00:11:22:33:44:55",
-            "firmware": "bios",
-            "power": str(url),
-            "power_signs": "off",
-            "power_interval": 0,
-            "power_password_file": secret,
-        }
-    )
+    return host_config(url, secret, label, power_interval=0)
 
 
 @pytest.fixture

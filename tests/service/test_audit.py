@@ -12,26 +12,15 @@ from fastapi.testclient import TestClient
 from cuckoo_zfsiscsi.service import audit
 from cuckoo_zfsiscsi.service.host import Host
 from cuckoo_zfsiscsi.service.report import State
-from tests.clocks import RealClock
-from tests.service.conftest import Make
 from tests.service.dashboard.conftest import TOKEN, application, log_in
+from tests.service.in_real_time import clock, host
 from tests.service.one_host import OneHost
 from tests.service.waiting import quiet
 
+__all__ = ["clock", "host"]  # fixtures
+
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 Caplog = pytest.LogCaptureFixture
-
-
-@pytest.fixture
-def clock() -> RealClock:
-    return RealClock()
-
-
-@pytest.fixture
-def host(make: Make) -> Host:
-    made = make()
-    quiet(made, State.CLEAN)
-    return made
 
 
 @pytest.fixture

@@ -8,28 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import uvicorn
 
 from cuckoo_zfsiscsi.service.admission import server_options
 from cuckoo_zfsiscsi.service.host import Host
-from tests.clocks import RealClock
-from tests.service.conftest import Make
 from tests.service.dashboard.conftest import TOKEN, application
+from tests.service.in_real_time import clock, host
 from tests.service.one_host import OneHost
 from tests.waiting import HANG, wait
 
+__all__ = ["clock", "host"]  # fixtures
+
 HOSTS = 300
-
-
-@pytest.fixture
-def clock() -> RealClock:
-    return RealClock()
-
-
-@pytest.fixture
-def host(make: Make) -> Host:
-    return make()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 
 from tests.attacks.infected import Infected
@@ -13,6 +14,14 @@ from tests.iscsi import LoginError
 
 MOST_GENERATIONS = 50
 """That are tried: the names of a disk have its number."""
+
+
+def hold(me: Infected, count: int, begin: Callable[[Sender], object]) -> str:
+    """Begin something over so many connections that stay open."""
+    for _ in range(count):
+        with me.initiator(held=True) as one:
+            begin(one)
+    return f"{count} connections"
 
 
 def read_sector(one: Sender, lba: int = 0) -> bytes:
@@ -86,31 +95,27 @@ def secret(me: Infected, dice: random.Random) -> str:
 @primitive("iscsi.half-header")
 def half_header(me: Infected, dice: random.Random) -> str:
     """Send the header of a login that promises 4096 more bytes, over some connections."""
-    count = dice.randrange(1, 12)
-    for _ in range(count):
-        with me.initiator(held=True) as one:
-            one.socket.sendall(header(0x43, 0, 4096, one.session, 1, 0, 0, 0))
-    return f"{count} connections"
+    return hold(
+        me,
+        dice.randrange(1, 12),
+        lambda one: one.socket.sendall(header(0x43, 0, 4096, one.session, 1, 0, 0, 0)),
+    )
 
 
 @primitive("iscsi.first-login")
 def first_login(me: Infected, dice: random.Random) -> str:
     """Send the first PDU of a login, and nothing else, over some connections."""
-    count = dice.randrange(1, 12)
-    for _ in range(count):
-        with me.initiator(held=True) as one:
-            one.begin()
-    return f"{count} connections"
+    return hold(me, dice.randrange(1, 12), Sender.begin)
 
 
 @primitive("iscsi.silent")
 def silent(me: Infected, dice: random.Random) -> str:
     """Connect to the portal, and say nothing or a few bytes."""
-    count = dice.randrange(1, 40)
-    for _ in range(count):
-        with me.initiator(held=True) as one:
-            one.socket.sendall(b"\x43" * dice.randrange(48))
-    return f"{count} connections"
+    return hold(
+        me,
+        dice.randrange(1, 40),
+        lambda one: one.socket.sendall(b"\x43" * dice.randrange(48)),
+    )
 
 
 @primitive("iscsi.sessions")

@@ -217,6 +217,18 @@ def test_an_image_gets_room_from_the_hosts(open_store: Open, tmp_path: Path) -> 
 # A new disk that someone writes to before it is looked at for the first time.
 
 
+def at_first_sight(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]) -> None:
+    """Have someone do something to each new volume as soon as it is there."""
+    real = zfs_device.wait_for
+
+    def acted(dataset: str, deadline: Deadline) -> Path:
+        path = real(dataset, deadline)
+        act(path)
+        return path
+
+    monkeypatch.setattr(zfs_device, "wait_for", acted)
+
+
 @pytest.mark.usefixtures("win10")
 def test_a_disk_that_is_written_before_its_first_count_is_not_used(
     store: ZfsStore, win10: bytes, monkeypatch: pytest.MonkeyPatch
@@ -226,17 +238,14 @@ def test_a_disk_that_is_written_before_its_first_count_is_not_used(
     Before: the first count was believed whatever it was, and the spare proven clean.
     Now: a first count that is not zero is refused, and the disk is dropped and made again.
     """
-    real = zfs_device.wait_for
     infected: list[Path] = []
 
-    def written_first(dataset: str, deadline: Deadline) -> Path:
-        path = real(dataset, deadline)
+    def infect(path: Path) -> None:
         if not infected:
             infected.append(path)
             write(path, 64 * 1024)  # no block of the sample
-        return path
 
-    monkeypatch.setattr(zfs_device, "wait_for", written_first)
+    at_first_sight(monkeypatch, infect)
     with pytest.raises(DiskError, match="was written while it was made") as caught:
         spare(store)
     assert "zfsiscsi doctor" in caught.value.fix
@@ -253,15 +262,11 @@ def test_a_disk_that_is_written_before_its_first_count_is_not_used(
 def test_a_disk_that_is_read_before_its_first_count_is_used(
     store: ZfsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = zfs_device.wait_for
-
-    def read_first(dataset: str, deadline: Deadline) -> Path:
-        path = real(dataset, deadline)
+    def read(path: Path) -> None:
         with path.open("rb") as file:
             file.read(MIB)
-        return path
 
-    monkeypatch.setattr(zfs_device, "wait_for", read_first)
+    at_first_sight(monkeypatch, read)
     prove(store, spare(store))
 
 
@@ -269,14 +274,10 @@ def test_a_disk_that_is_read_before_its_first_count_is_used(
 def test_a_disk_whose_writes_are_not_counted_is_not_used(
     store: ZfsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = zfs_device.wait_for
-
-    def not_counted(dataset: str, deadline: Deadline) -> Path:
-        path = real(dataset, deadline)
-        Path(f"/sys/block/{path.name}/queue/iostats").write_text("0")
-        return path
-
-    monkeypatch.setattr(zfs_device, "wait_for", not_counted)
+    at_first_sight(
+        monkeypatch,
+        lambda path: Path(f"/sys/block/{path.name}/queue/iostats").write_text("0"),
+    )
     with pytest.raises(DiskError, match="does not count the writes"):
         spare(store)
     assert names(store.layout.disks, "volume") == set()
