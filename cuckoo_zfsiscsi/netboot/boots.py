@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from cuckoo_zfsiscsi.clock import SYSTEM, Clock
 from cuckoo_zfsiscsi.config import HostConfig
@@ -22,6 +23,13 @@ what is done when there is one, or fails with a ZfsIscsiError; whoever cancels t
 script. It raises BootRefusedError if there will be none."""
 
 
+class Maker(Protocol):
+    """An Ask that is told who carries the request: DHCP's clients repeat theirs, HTTP's do not."""
+
+    def __call__(self, *, by_dhcp: bool = False) -> str | Future[str]:
+        """Take a request."""
+
+
 @dataclass(slots=True)
 class _Entry:
     label: str
@@ -29,7 +37,7 @@ class _Entry:
     listener: str
     script: str | Ask | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
-    ask: Ask | None = None
+    make: Maker | None = None
     """Goes before `script`, whether there is one or not."""
 
     def may_ask(self, source: str, asked: str) -> bool:
@@ -93,14 +101,14 @@ class Boots:
         """
         self._set(label, None, {})
 
-    def make_when_asked(self, label: str, ask: Ask) -> None:
+    def make_when_asked(self, label: str, make: Maker) -> None:
         """Have each script of this host made when it asks for it; it is never armed.
 
         Raises:
             UnknownHostError: no such host.
         """
         with self._lock:
-            self._find(label).ask = ask
+            self._find(label).make = make
 
     def _set(self, label: str, script: str | Ask | None, files: Mapping[str, Path]) -> None:
         with self._lock:
@@ -142,8 +150,10 @@ class Boots:
         with self._lock:
             entry = self._by_mac.get(mac)
             is_own = entry is not None and entry.ip == address
-            script = entry.ask or entry.script if entry and is_own else None
+            script, make = (entry.script, entry.make) if entry and is_own else (None, None)
         try:
+            if make:
+                return make(by_dhcp=True)
             return script() if callable(script) else script
         except BootRefusedError:
             return None
@@ -163,7 +173,7 @@ class Boots:
         with self._lock:
             entry = self._by_mac.get(normalize(mac))
             is_own = entry and entry.may_ask(source, asked) and card in ("", normalize(mac))
-            script = entry.ask or entry.script if entry and is_own else None
+            script = entry.make or entry.script if entry and is_own else None
         if entry is None or script is None:
             why = _why(entry, mac, source, card, asked)
             if entry and is_own:

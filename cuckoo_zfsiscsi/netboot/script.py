@@ -15,7 +15,7 @@ MENU_TIMEOUT = 60.0
 """Seconds after which an unattended menu goes on."""
 ONCE_MORE = 5
 """Seconds after which a host that is reset at each boot asks anew: longer than the service holds
-back a second request, which might be an echo of the first."""
+back a second request, lest it take the first one's disk away."""
 ASK_AGAIN = range(1, 5)
 """Seconds, one of them, after which a host asks again whose script is not made yet."""
 

@@ -42,8 +42,12 @@ class PaperHost(PaperWorker):
         self._worker.join(deadline.remaining)
         return not self._worker.is_alive() and not self._must_be_off
 
-    def ask(self) -> Script:
-        """Take a request for the boot script. Does not wait: the answer may."""
+    def ask(self, *, by_dhcp: bool = False) -> Script:
+        """Take a request for the boot script. Does not wait: the answer may.
+
+        Args:
+            by_dhcp: it came as DHCP, whose clients ask twice, and again when no answer comes.
+        """
         asked: Script = Future()
         arrived = self._clock.monotonic()  # before the lock, which others may hold for long
         with self._wake:
@@ -55,8 +59,10 @@ class PaperHost(PaperWorker):
                 self._refuse(BootRefusedError(why))
             elif self._is_armed() and not self._must_pause(arrived):
                 self._answer()
-            elif self._state is State.BOOTING and is_echo(
-                arrived, self._answered_at, has_login=self._has_login()
+            elif (
+                by_dhcp
+                and self._state is State.BOOTING
+                and is_echo(arrived, self._answered_at, has_login=self._has_login())
             ):
                 self._asks.remove(asked)
                 asked.set_result(self._script)

@@ -4,8 +4,8 @@ Nobody tells the service that such a host is rebooted. It learns of it when iPXE
 script; but a guest can ask just the same, and a request may come twice or late. So a request is
 a new boot only when the last boot is proved to be over: see _judge(). Else it changes nothing.
 
-A clean disk is armed ahead. Its script is given away once, to the first who asks, and an echo of
-that request gets it again. Every later boot has another disk and another secret.
+A clean disk is armed ahead. Its script is given away once, to the first who asks; only an echo of
+a DHCP request gets it again. Every later boot has another disk and another secret.
 
 A run, if someone asks for one, is a power-cycle: power is proved off, so the last boot is over for
 sure, and what asks after it was switched on again is the run's boot. Its end is power proved off.

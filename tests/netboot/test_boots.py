@@ -66,6 +66,13 @@ def test_who_decides_at_each_request(
     assert events == [("pc1", "script", 1000.0), ("pc1", "script", asked)]
 
 
+def test_who_makes_scripts_is_told_what_carries_the_request(boots: Boots) -> None:
+    boots.make_when_asked("pc1", lambda *, by_dhcp=False: f"by DHCP: {by_dhcp}")
+    assert boots.lookup(MAC1, IP1) == "by DHCP: False"
+    assert boots.lookup_by_dhcp(MAC1, IP1) == "by DHCP: True"
+    assert boots.lookup_by_dhcp(MAC1, IP2) is None
+
+
 def test_files_are_for_their_host_as_long_as_it_is_armed_with_them(
     make_config: MakeConfig,
 ) -> None:

@@ -222,7 +222,8 @@ class Maker:
     def __init__(self) -> None:
         self.asked: list[Future[str]] = []
 
-    def ask(self) -> Future[str]:
+    def ask(self, *, by_dhcp: bool = False) -> Future[str]:
+        assert not by_dhcp
         self.asked.append(Future())
         return self.asked[-1]
 

@@ -158,9 +158,9 @@ class Machine:
         """Go without a word."""
         self.world.session = None
 
-    def ask(self) -> str:
+    def ask(self, *, by_dhcp: bool = False) -> str:
         """Ask for the script; return it, or why there is none."""
         try:
-            return self.clock.result(self.host.ask())
+            return self.clock.result(self.host.ask(by_dhcp=by_dhcp))
         except BootRefusedError as error:
             return error.what
