@@ -25,6 +25,7 @@ from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.target import Credentials, Export, Session
 from cuckoo_zfsiscsi.disk.target.identity import Identity, made_up_serial
 from cuckoo_zfsiscsi.disk.target.lio_backstore import Backstores, forget_reservations
+from cuckoo_zfsiscsi.disk.target.lio_commands import LARGEST, Commands
 from cuckoo_zfsiscsi.disk.target.lio_disks import HostDisks
 from cuckoo_zfsiscsi.disk.target.lio_door import Door
 from cuckoo_zfsiscsi.disk.target.lio_group import LUN, Group, portal_of
@@ -50,6 +51,8 @@ class _Host:
     exported: Path | None = None
     """The device."""
     initiator: str = ""
+    ended: str = ""
+    """Why it was fenced within its run."""
 
 
 class LioTarget:
@@ -84,6 +87,7 @@ class LioTarget:
         self._hosts: dict[str, _Host] = {}
         self._guard = threading.Lock()
         self._door: Door | None = None
+        self._commands: Commands | None = None
 
     # Target
 
@@ -98,12 +102,22 @@ class LioTarget:
         for label in self._identities:
             self._host(label).group.ensure(deadline)
         self._door = Door(self._groups)
+        try:
+            self._commands = Commands(self._iqn, self._refuse_large)
+        except OSError as error:
+            log.warning(
+                "a guest may take all of this server's memory: how large its commands are is not "
+                "known (%s); zfsiscsi doctor", error,
+            )  # fmt: skip
 
     def close(self) -> None:
         """As Target.close()."""
         if self._door:
             self._door.close()
             self._door = None
+        if self._commands:
+            self._commands.close()
+            self._commands = None
         try:
             self._clear(Deadline(CLOSE_TIMEOUT))
         except ZfsIscsiError as error:
@@ -116,7 +130,7 @@ class LioTarget:
     def fence(self, host: str, *, deadline: Deadline) -> None:
         """As Target.fence()."""
         with self._held(host, deadline) as state:
-            state.initiator = ""
+            state.initiator = state.ended = ""
             state.group.fence(deadline)
             state.exported = None
 
@@ -173,9 +187,26 @@ class LioTarget:
             )
         return found
 
-    def ended(self, host: str) -> str:  # noqa: ARG002 - there is but one program, the kernel
-        """As Target.ended(): the kernel serves all."""
-        return ""
+    def ended(self, host: str) -> str:
+        """As Target.ended(): the kernel serves all, but for a host that has done harm."""
+        return self._host(host).ended
+
+    def _refuse_large(self, initiator: str) -> None:
+        """Fence who has sent a command that no system sends; its run is told why."""
+        with self._guard:
+            hosts = {host.initiator: label for label, host in self._hosts.items()}
+        label = hosts.get(initiator)
+        if label is None:  # it is fenced by now, or somebody else's
+            return
+        why = f"{label} sent a command of more than {LARGEST >> 20} MiB, which no system does"
+        log.warning("%s: its session is ended", why)
+        try:
+            with self._held(label, deadline := Deadline(CLOSE_TIMEOUT)) as state:
+                if state.initiator == initiator:
+                    state.initiator, state.ended = "", why
+                    state.group.fence(deadline)
+        except ZfsIscsiError as error:
+            log.error("%s is not fenced: %s", label, error)
 
     # Hosts
 

@@ -34,14 +34,15 @@ class Volumes:
 
     def take(self) -> Path:
         """Return the device of a volume that nobody uses, with random data at its start."""
-        device = self.free.pop() if self.free else self._make()
+        device = self.free.pop() if self.free else self.make()
         write(device, 0, os.urandom(65536))
         return device
 
-    def _make(self) -> Path:
+    def make(self, mib: int = 8) -> Path:
+        """Return the device of a new volume, empty."""
         self._last += 1
         name = f"{self.parent}/{self._last}"
-        zfs("create", "-V", "8M", "-b", "16k", name)
+        zfs("create", "-s", "-V", f"{mib}M", "-b", "16k", name)
         return device_of(name)
 
 

@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Deadline
+from cuckoo_zfsiscsi.disk.store import Disk
 from cuckoo_zfsiscsi.disk.target import Export
 from cuckoo_zfsiscsi.disk.target.lio import LioTarget
+from cuckoo_zfsiscsi.disk.target.lio_commands import LARGEST
 from cuckoo_zfsiscsi.disk.target.lio_group import COMMANDS
-from tests.iscsi import Initiator, LoginError, RawInitiator, raw
+from tests.iscsi import SECTOR, Initiator, LoginError, RawInitiator, raw
 from tests.waiting import HANG, wait
-from tests.zfs.target.lio import MakeDisk, export, fence, first_block, prepare
+from tests.zfs.target.lio import MakeDisk, Volumes, export, fence, first_block, prepare
 
 MIB = 1 << 20
 SESSIONS = 400
@@ -242,6 +244,44 @@ def test_writes_whose_data_never_comes(
         fence(target)
         record_property("fence, s", round(time.monotonic() - begin, 2))
     assert COMMANDS * 2 * MIB < max(took) < (COMMANDS + 16) * 4 * MIB
+
+
+def test_commands_that_take_all_memory(
+    target: LioTarget, make_disk: MakeDisk, volumes: Volumes, record_property: Record
+) -> None:
+    """Writes of 256 MiB are announced, twice the server's memory in all, and no data is sent.
+
+    Before: all of the memory was taken, and the kernel ended programs to go on.
+    Now: who sends such a command is fenced, and its run is told why; a sibling's goes on.
+    """
+    huge = Disk("pc1", 1, "win10@1", volumes.make(256), "current")
+    sibling = make_disk("pc2")
+    found = export(target, huge)
+    with Initiator(export(target, sibling)) as guest, raw(found) as infected:
+        infected.security()
+        infected.finish(InitialR2T="Yes", ImmediateData="No")
+        least = before = available()
+        infected.promise_much(2 * before // (256 * MIB), 256 * MIB)
+        end = time.monotonic() + HANG
+        while target.sessions("pc1") and time.monotonic() < end:
+            least = min(least, available())
+            time.sleep(0.01)
+        record_property("memory before and at least, MiB", [before // MIB, least // MIB])
+        assert "pc1 sent a command of more than 16 MiB" in target.ended("pc1")
+        wait(lambda: available() > before / 2, what="the memory does not come back")
+        assert target.ended("pc2") == ""
+        assert guest.read(0) == first_block(sibling)
+    fence(target)
+    assert target.ended("pc1") == ""
+
+
+def test_the_largest_command_that_a_system_may_send(target: LioTarget, volumes: Volumes) -> None:
+    found = export(target, Disk("pc1", 1, "win10@1", volumes.make(256), "current"))
+    with Initiator(found) as guest:
+        assert guest.read(0, LARGEST) == bytes(LARGEST)
+        assert len(guest.inquiry(0xB0)) > 12
+        (most,) = struct.unpack(">I", guest.inquiry(0xB0)[8:12])
+        assert most * SECTOR == LARGEST, "it is told that it may send so much"
 
 
 def available() -> int:
