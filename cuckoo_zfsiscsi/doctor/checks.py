@@ -15,6 +15,7 @@ from cuckoo_zfsiscsi.doctor.kernel import (
     check_configfs,
     check_modules,
     check_priority,
+    check_tracefs,
     check_versions,
 )
 from cuckoo_zfsiscsi.doctor.lvm import check_lvm
@@ -42,6 +43,7 @@ class Check(NamedTuple):
 CHECKS = (
     Check("kernel modules", check_modules, "zfs"),
     Check("configfs", check_configfs, "lio"),
+    Check("tracefs", check_tracefs, "lio"),
     Check("ZFS' version", check_versions, "zfs"),
     Check("ZFS' threads", check_priority, "zfs"),
     Check("Python's modules", check_python, "zfs"),

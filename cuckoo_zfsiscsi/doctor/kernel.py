@@ -12,6 +12,7 @@ ZFS = ("zfs",)
 LIO = ("target_core_mod", "target_core_iblock", "iscsi_target_mod")
 AT_BOOT = "/etc/modules-load.d/zfsiscsi.conf"
 CONFIGFS = "/sys/kernel/config"
+TRACEFS = "/sys/kernel/tracing"
 LOADING = "/etc/modprobe.d/zfsiscsi.conf"
 COMPRESSING = "z_wr_iss"
 """The threads of a pool that compress (OpenZFS, module/zfs/spa.c)."""
@@ -35,13 +36,25 @@ def check_modules(config: Config, system: System) -> Iterator[Finding]:
 
 def check_configfs(_config: Config, system: System) -> Iterator[Finding]:
     """Look for the file system through which LIO is configured."""
-    mounts = (line.split() for line in (system.read("/proc/mounts") or "").splitlines())
-    kinds = [words[2] for words in mounts if words[1] == CONFIGFS]
-    if "configfs" in kinds:
+    if _is_mounted(CONFIGFS, "configfs", system):
         yield Finding("ok", CONFIGFS, "configfs is mounted")
         return
     fix = "systemctl start sys-kernel-config.mount"
     yield Finding("error", CONFIGFS, "configfs is not mounted: LIO can't be configured", fix)
+
+
+def check_tracefs(_config: Config, system: System) -> Iterator[Finding]:
+    """Look for the file system through which the kernel tells of a guest's huge commands."""
+    if _is_mounted(TRACEFS, "tracefs", system):
+        yield Finding("ok", TRACEFS, "tracefs is mounted")
+        return
+    what = "tracefs is not mounted: a guest may take all of this server's memory, by huge commands"
+    yield Finding("warning", TRACEFS, what, "systemctl start sys-kernel-tracing.mount")
+
+
+def _is_mounted(where: str, kind: str, system: System) -> bool:
+    mounts = (line.split() for line in (system.read("/proc/mounts") or "").splitlines())
+    return any(words[1:3] == [where, kind] for words in mounts)
 
 
 def check_versions(_config: Config, system: System) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ def test_exposure(path: Path) -> None:
 
 def test_order(unit: dict[str, str]) -> None:
     wanted = {"network-online.target", "zfs-import.target", "zfs-volumes.target",
-              "sys-kernel-config.mount"}  # fmt: skip
+              "sys-kernel-config.mount", "sys-kernel-tracing.mount"}  # fmt: skip
     assert wanted <= set(unit["Wants"].split())
     assert wanted <= set(unit["After"].split())
     assert "rtslib-fb-targetctl.service" in unit["After"]
@@ -118,7 +118,7 @@ def test_life(unit: dict[str, str]) -> None:
 
 def test_lio_and_zfs_can_be_reached(unit: dict[str, str]) -> None:
     assert unit["ProtectKernelTunables"] == "yes"  # makes /sys read-only, so that:
-    assert "-/sys/kernel/config" in unit["ReadWritePaths"].split()
+    assert {"-/sys/kernel/config", "-/sys/kernel/tracing"} <= set(unit["ReadWritePaths"].split())
     assert LOCKS.parent in map(Path, unit["ReadWritePaths"].split())
     assert "PrivateDevices" not in unit
     assert unit["DeviceAllow"] == "/dev/zfs rw block-zvol rw"

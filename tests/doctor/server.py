@@ -27,6 +27,7 @@ FILES = {
     "proc/mounts": (
         "sysfs /sys sysfs rw,nosuid,nodev,noexec,relatime 0 0\n"
         "configfs /sys/kernel/config configfs rw,nosuid,nodev,noexec,relatime 0 0\n"
+        "tracefs /sys/kernel/tracing tracefs rw,nosuid,nodev,noexec,relatime 0 0\n"
     ),
     "proc/meminfo": "MemTotal:       32796012 kB\nMemFree:        20000000 kB\n",
     "proc/spl/kstat/zfs/arcstats": (

@@ -9,6 +9,7 @@ from cuckoo_zfsiscsi.doctor.kernel import (
     check_configfs,
     check_modules,
     check_priority,
+    check_tracefs,
     check_versions,
 )
 from cuckoo_zfsiscsi.doctor.system import Answer
@@ -66,6 +67,14 @@ def test_configfs(server: Server) -> None:
     server.write("proc/mounts", "sysfs /sys sysfs rw 0 0\n")
     one = server.problem(check_configfs)
     assert (one.level, one.fix) == ("error", "systemctl start sys-kernel-config.mount")
+
+
+def test_tracefs(server: Server) -> None:
+    (one,) = server.find(check_tracefs)
+    assert one.level == "ok"
+    server.write("proc/mounts", "sysfs /sys sysfs rw 0 0\n")
+    one = server.problem(check_tracefs)
+    assert (one.level, one.fix) == ("warning", "systemctl start sys-kernel-tracing.mount")
 
 
 def test_upgraded_but_not_restarted(server: Server) -> None:

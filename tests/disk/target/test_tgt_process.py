@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from cuckoo_zfsiscsi.deadline import Cancel, Deadline
-from cuckoo_zfsiscsi.disk.target import tgt_process
+from cuckoo_zfsiscsi.disk.target import tgt_sandbox
 from cuckoo_zfsiscsi.disk.target.tgt_process import _LINES, Tgtd
+from cuckoo_zfsiscsi.disk.target.tgt_sandbox import programs
 from cuckoo_zfsiscsi.errors import CancelledError, DeadlineExceededError, TargetError
 from tests.disk.content import make_raw
 from tests.iscsi import free_port
@@ -49,7 +50,8 @@ def test_a_start_and_a_stop_do_not_mix(tgtd: Tgtd) -> None:
 
 
 def test_a_program_that_ends_at_once_is_quoted(tgtd: Tgtd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tgt_process, "programs", lambda: {"tgtd": "/usr/sbin/nothing"})
+    found = {**programs(), "tgtd": "/usr/sbin/nothing"}
+    monkeypatch.setattr(tgt_sandbox, "programs", lambda: found)
     with pytest.raises(TargetError, match=r"tgtd of pc1 ended with status 127: .*nothing"):
         tgtd.start(Deadline(HANG))
     tgtd.stop(Deadline(HANG))
