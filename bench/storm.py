@@ -1,13 +1,13 @@
-"""A power failure ends: all hosts boot at once, and each asks three times.
+"""A power failure ends: all hosts boot at once.
 
     .venv/bin/python -m bench.storm [--mode first,reboot,start] [--hosts 200] [--unknown 20]
                                   [--running 10] [--json]
 
 The kernel is set as deploy/install sets it. The service, dnsmasq and tgtd are real, the hosts are
 network cards (macvlan) of one namespace, each with its own MAC and IP address. Every card sends
-three DHCP requests as iPXE does, and asks three times for its boot script (in the mode start once:
-a second time makes a boot void); so do cards that no host has, and guests that run (they hold a
-connection to the portal). An answer's time is that from the request to its last byte. Needs root.
+three DHCP requests as iPXE does, and asks for its boot script; so do cards that no host has, and
+guests that run (they hold a connection to the portal). An answer's time is that from the request to
+its last byte. Needs root.
 
 Modes:  first   reset_on = boot, nobody has booted yet: each clean disk is armed ahead
         reboot  reset_on = boot, all have booted and were cut off in the middle: each disk is reset
@@ -30,7 +30,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -56,8 +55,6 @@ FLAGS = 14 + 20 + 8 + 10
 """Where a frame has the flags of DHCP (RFC 2131)."""
 TIMES = 3
 """That each card asks for an address."""
-SCRIPTS: dict[Mode, int] = {"first": TIMES, "reboot": TIMES, "start": 1}
-"""How often each asks for its script."""
 REPEAT = 1.0
 """Seconds after which iPXE asks DHCP again."""
 IMAGE_SIZE = 1 << 20
@@ -136,9 +133,9 @@ class Result:
     """Hosts, of those that do not run, that got an address."""
     offered_unknown: int
     scripts: int
-    """Answers with a script: so many as SCRIPTS says for each host that does not run."""
+    """Answers with a script: one for each host that does not run."""
     wrong: int
-    """Scripts of another host, or two different ones for one boot."""
+    """Scripts of another host."""
     scripts_unknown: int
     """Answered with a script, of the unknown and of those that run: none."""
     resets: int
@@ -157,7 +154,7 @@ class Result:
         boot = self.hosts - self.running
         wanted = {
             "offered": boot, "offered_unknown": 0, "wrong": 0,
-            "scripts": boot * SCRIPTS[self.mode], "scripts_unknown": 0,
+            "scripts": boot, "scripts_unknown": 0,
             "resets": boot if self.mode == "reboot" else 0,
         }  # fmt: skip
         found = [
@@ -345,17 +342,15 @@ async def ask(number: int) -> tuple[float, str]:
     return seconds, body.decode() if b" 200 " in head.partition(b"\r\n")[0] else ""
 
 
-async def ask_again(number: int, times: int) -> list[Answer]:
-    """Ask so often as iPXE does: as told, after a second, until there is a script or a refusal."""
+async def ask_again(number: int) -> list[Answer]:
+    """Ask as iPXE does: again when told to, until there is a script or a refusal."""
     found = []
-    for _ in range(times):
-        while True:
-            seconds, script = await ask(number)
-            found.append(Answer(number, seconds, script, time.monotonic()))
-            if not found[-1].is_wait:
-                break
-            await asyncio.sleep(found[-1].pause)
-    return found
+    while True:
+        seconds, script = await ask(number)
+        found.append(Answer(number, seconds, script, time.monotonic()))
+        if not found[-1].is_wait:
+            return found
+        await asyncio.sleep(found[-1].pause)
 
 
 def portal_port(number: int) -> int:
@@ -403,7 +398,7 @@ async def boot_before(hosts: int, running: int, mode: Mode) -> list[socket.socke
     for number in numbers:
         await ask(number)
         held.append(await connect(number, portal_port(number)))
-    if numbers:  # no echo of those requests any more, nor is a login awaited
+    if numbers:  # no login is awaited any more
         await asyncio.sleep(LOGIN + 0.5)
     gone, stay = held[: len(held) - running], held[len(held) - running :]
     for wire in gone:
@@ -418,7 +413,7 @@ async def cards(hosts: int, unknown: int, running: int, mode: Mode) -> dict[str,
     everyone = range(1, hosts + unknown + 1)
     held = await boot_before(hosts, running, mode)
     begin = time.monotonic()
-    asked = [asyncio.create_task(ask_again(number, SCRIPTS[mode])) for number in everyone]
+    asked = [asyncio.create_task(ask_again(number)) for number in everyone]
     got: set[bytes] = set()
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
         wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)  # it sees all, not offers alone
@@ -441,17 +436,12 @@ async def cards(hosts: int, unknown: int, running: int, mode: Mode) -> dict[str,
     nobody = {bytes.fromhex(mac_of(n).replace(":", "")) for n in range(hosts + 1, everyone.stop)}
     wanted = [answer for answer in answers if answer.number <= booting]
     times = sorted(answer.seconds for answer in wanted)
-    secrets: dict[int, Counter[str]] = {}
-    for answer in wanted:
-        if answer.is_script:
-            own = f":pc{answer.number}.g" in answer.script
-            who = re.findall(r"^set password (\S+)", answer.script, re.M)[0] if own else "wrong"
-            secrets.setdefault(answer.number, Counter())[who] += 1
+    scripts = [answer for answer in wanted if answer.is_script]
     return {
         "offered": len(got & known),
         "offered_unknown": len(got & nobody),
-        "scripts": sum(sum(count.values()) for count in secrets.values()),
-        "wrong": sum(len(count) != 1 or "wrong" in count for count in secrets.values()),
+        "scripts": len(scripts),
+        "wrong": sum(f":pc{answer.number}.g" not in answer.script for answer in scripts),
         "scripts_unknown": sum(a.is_script for a in answers if a.number > booting),
         "told_to_wait": sum(answer.is_wait for answer in wanted),
         "p50_ms": 1000 * times[len(times) // 2],

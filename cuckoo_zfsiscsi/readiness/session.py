@@ -194,15 +194,15 @@ def listening(portal: IPv4Address, port: int, host: IPv4Address) -> Iterator[Cal
         OSError: not root, or the portal is no address of ours.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as wire:
-        attach(wire, _to_port(port))
+        attach(wire, _from_to_port(host, port))
+        # Not connect(): a connected one fails with whatever ICMP error a guest forges (raw(7))
         wire.bind((str(portal), 0))
-        wire.connect((str(host), 0))
 
         def heard() -> bool:
             try:
                 while True:
                     packet = wire.recv(LONGEST, socket.MSG_DONTWAIT)
-                    if packet[12:16] == host.packed:  # what came before connect() is of anyone
+                    if packet[12:16] == host.packed:  # what came before the filter is of anyone
                         return True
             except BlockingIOError:
                 return False
@@ -210,9 +210,11 @@ def listening(portal: IPv4Address, port: int, host: IPv4Address) -> Iterator[Cal
         yield heard
 
 
-def _to_port(port: int) -> Filter:
-    """Return what lets TCP to one port through, from the IP header on."""
+def _from_to_port(host: IPv4Address, port: int) -> Filter:
+    """Return what lets TCP from one address to one port through, from the IP header on."""
     return (
+        (0x20, 0, 0, 12),  # the source
+        (0x15, 0, 4, int(host)),
         (0xB1, 0, 0, 0),  # the header's length
         (0x48, 0, 0, 2),  # the port
         (0x15, 0, 1, port),

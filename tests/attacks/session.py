@@ -64,12 +64,14 @@ class Run:
     label: str
     begun: float
     """Monotonic seconds."""
+    started: float = 0.0
+    """When it was ready, or refused (monotonic seconds)."""
     start: float = 0.0
     """Seconds that the start took."""
     reset: float = 0.0
     """Seconds from proved off to clean again."""
     end: float = 0.0
-    """When it ended, or was refused (monotonic seconds)."""
+    """When its host was clean again, or it was refused (monotonic seconds)."""
     refused: str = ""
     """Why there was none, or why it did not come to its end."""
     void: int = 0
@@ -103,6 +105,8 @@ class Result:
     reset_late: float = 0.0
     start_late_in_place: float = 0.0
     """As start_late, of starts beside a move that takes another's place on their wire."""
+    reset_late_in_place: float = 0.0
+    """As reset_late, likewise: who answers in a host's place keeps it from being proved off."""
     calm: dict[str, float] = field(default_factory=dict)
     """Medians without an attack: start, reset."""
     last: list[str] = field(default_factory=list)
@@ -128,7 +132,8 @@ class Result:
             f"{len(self.refused)} runs failed ({self.in_place} more where another's place was "
             f"taken), {len(self.lost)} hosts lost; late at most: "
             f"start {self.start_late:.2f} s ({self.start_late_in_place:.2f} s where "
-            f"another's place was taken), reset {self.reset_late:.2f} s; without an attack: {calm}"
+            f"another's place was taken), reset {self.reset_late:.2f} s "
+            f"({self.reset_late_in_place:.2f} s, likewise); without an attack: {calm}"
         )
 
 
@@ -291,7 +296,7 @@ class Session:
             run.refused = str(error)
         run.start = time.monotonic() - run.begun
         run.void = self._voided(label) - voided
-        run.end = time.monotonic()
+        run.started = run.end = time.monotonic()
         if not run.refused:
             self._compare(run, self._golden, "begins with")
         return run
@@ -319,7 +324,8 @@ class Session:
             self._heal(label)
             return
         self._until_clean(label)
-        run.reset = time.monotonic() - begin
+        run.end = time.monotonic()
+        run.reset = run.end - begin
 
     def _until_clean(self, label: str) -> None:
         def clean() -> bool:
@@ -409,19 +415,22 @@ class Session:
         shared = not self.farm.alone
         for run in self._runs:
             result.void += run.void
-            in_place = run.void or (
-                shared and any(run.begun - SINCE < at < run.end for at in places)
-            )
-            if run.refused and in_place:
+            beside = [at for at in places if shared and run.begun - SINCE < at < run.end]
+            if run.refused and (run.void or beside):
                 result.in_place += 1
             elif run.refused:
                 result.refused.append(f"{run.label}: {run.refused}")
             else:
                 result.runs += 1
-                late = run.start - result.calm["start"]
-                name = "start_late_in_place" if in_place else "start_late"
-                setattr(result, name, max(getattr(result, name), late))
-                result.reset_late = max(result.reset_late, run.reset - result.calm["reset"])
+                in_place = bool(run.void) or any(at < run.started for at in beside)
+                self._note_late("start", run.start, in_place=in_place)
+                stopped = run.end - run.reset
+                in_place = any(at > stopped - SINCE for at in beside)
+                self._note_late("reset", run.reset, in_place=in_place)
+
+    def _note_late(self, what: str, seconds: float, *, in_place: bool) -> None:
+        result, name = self.result, f"{what}_late{'_in_place' if in_place else ''}"
+        setattr(result, name, max(getattr(result, name), seconds - self.result.calm[what]))
 
     def _places(self) -> list[float]:
         """Return when moves were played that take another's place."""

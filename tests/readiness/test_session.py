@@ -1,4 +1,4 @@
-"""A server and a host in networks of their own, a real TCP connection between them."""
+"""The connection of a host's session, as the kernels at both ends have it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,21 @@ from cuckoo_zfsiscsi.errors import CancelledError
 from cuckoo_zfsiscsi.lab.network import Network
 from cuckoo_zfsiscsi.lab.watch import inside
 from cuckoo_zfsiscsi.readiness import session
-from tests.waiting import HANG
+from tests.waiting import HANG, wait
 
 HERE, THERE, PORT = IPv4Address("10.97.0.1"), IPv4Address("10.97.0.2"), 3260
+FORGE = """
+import socket, sys
+from ipaddress import IPv4Address
+from cuckoo_zfsiscsi.packets import ACK, ipv4, tcp
+from tests.attacks.frames import icmp
+here, there, port = *map(IPv4Address, sys.argv[1:3]), int(sys.argv[3])
+quoted = ipv4(here, there, socket.IPPROTO_TCP, tcp(here, there, (port, 40000), (1, 1), ACK))
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as wire:
+    for kind, code in ((3, 4), (3, 3), (3, 1), (12, 0)):
+        packet = icmp(str(there), str(here), kind, code, bytes.fromhex("00000578") + quoted)
+        wire.sendto(packet, (str(here), 0))
+"""
 HOLD = "import socket, sys; s = socket.create_connection(('10.97.0.1', 3260)); sys.stdin.read()"
 
 
@@ -135,3 +147,25 @@ def test_cancelled(pair: Pair, peer: tuple[socket.socket, subprocess.Popen[bytes
 
     with pytest.raises(CancelledError):
         inside(pair.here, ask)
+
+
+def test_errors_that_anyone_can_forge_are_no_answer(
+    pair: Pair, peer: tuple[socket.socket, subprocess.Popen[bytes]]
+) -> None:
+    """ICMP errors quote a segment of the portal's (RFC 792) while a sibling is being fenced.
+
+    Before: the reset failed, and the sibling was quarantined for 10 s and more.
+    Now: they are no sign of life, and no failure.
+    """
+    argv = ["nsenter", f"--net=/run/netns/{pair.there}", "--", sys.executable, "-c", FORGE]
+    argv += [str(HERE), str(THERE), str(PORT)]
+    end, _ = peer
+
+    def look() -> None:
+        with session.listening(HERE, PORT, THERE) as heard:
+            subprocess.run(argv, check=True)
+            assert not heard()
+            end.sendall(b"it acknowledges this")
+            wait(heard, what="it is not heard")
+
+    inside(pair.here, look)

@@ -1,3 +1,5 @@
+"""Evidence in a pool: what one host floods, and what the time of day cannot drop."""
+
 from __future__ import annotations
 
 import os
