@@ -1,3 +1,5 @@
+"""Two servers that were cloned from one template."""
+
 from __future__ import annotations
 
 import os
