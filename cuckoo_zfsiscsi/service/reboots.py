@@ -1,9 +1,11 @@
 """A host that is up asks for its script once more: that is its own reboot, or someone else.
 
-Only the host ends the session that its boot is known by. So while anything comes over that, or its
-kernel answers on it, whoever asks is someone else, and gets nothing. What can't be found out is
-someone else. A host that does nothing at all, and whose answers someone keeps from us who has taken
-its card's address, can't be told from one that is rebooted.
+While anything comes over the session that its boot is known by, or its kernel answers on it,
+whoever asks is someone else, and gets nothing. That a session was ended shows nothing: who has the
+card and the address of a host can end it (RST). But a machine that starts anew is silent for a
+while, and one that runs answers, or logs in anew. What can't be found out is someone else. A host
+that does nothing at all, and whose answers someone keeps from us who has taken its card's address,
+can't be told from one that is rebooted.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from functools import partial
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import BootRefusedError, ZfsIscsiError
+from cuckoo_zfsiscsi.service.life import SILENT
 from cuckoo_zfsiscsi.service.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -25,10 +28,12 @@ IsHeld = Callable[[Deadline, float], bool]
 """As Boot.is_held()."""
 
 QUIET = 10.0
-"""Seconds of silence after which the session counts as over: a machine that starts anew is silent
-for longer, and a system that runs, for less. What was ended properly is over at once."""
+"""Seconds of silence after which a system counts as gone: a machine that starts anew is silent for
+longer, and a system that runs, for less."""
 LOOK = 2 * QUIET
 """Seconds in which it must be found out."""
+AGAIN = 0.5
+"""Seconds between two looks for a system whose session was ended."""
 
 
 class Reboots:
@@ -80,7 +85,7 @@ class Reboots:
 
     def _why_not(self, in_run: bool) -> str:
         label = self._config.label
-        if alive := self._lives():
+        if alive := self._lives(QUIET if in_run else 0.0):
             if not self.strangers:
                 self.others = self._parts.others()
                 log.warning("someone else asks for the boot script of %s, which %s", label, alive)
@@ -92,10 +97,25 @@ class Reboots:
         log.info("%s is rebooted in its run", label)
         return ""
 
-    def _lives(self) -> str:
-        """Return what shows that the host still is at its end of its session; "" if it is not."""
-        try:
-            is_held = self._is_held(Deadline(LOOK, clock=self._parts.clock), QUIET)
-        except (OSError, ZfsIscsiError) as error:
-            return f"as far as is known ({error})"
-        return "its session goes on" if is_held else ""
+    def _lives(self, silent: float) -> str:
+        """Return what shows that the host's system still runs; "" if it does not.
+
+        Args:
+            silent: seconds for which nothing may show it, whatever has become of its session.
+        """
+        clock = self._parts.clock
+        end, quiet = clock.monotonic() + silent, QUIET
+        while True:
+            deadline = Deadline(LOOK, clock=clock)
+            try:
+                if self._is_held(deadline, quiet):
+                    return "its session goes on"
+            except (OSError, ZfsIscsiError) as error:
+                return f"as far as is known ({error})"
+            if clock.monotonic() >= end:
+                return ""
+            for name, probe in self._parts.probes.items():
+                if probe(deadline.within(SILENT)).heard:
+                    return f"its {name} answers"
+            clock.sleep(AGAIN)
+            quiet = 0.0

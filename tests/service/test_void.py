@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from cuckoo_zfsiscsi.errors import (
+    BootRefusedError,
     CancelledError,
     NotReadyError,
     QuarantinedError,
@@ -19,6 +20,7 @@ from cuckoo_zfsiscsi.errors import (
 )
 from cuckoo_zfsiscsi.power import PowerState
 from cuckoo_zfsiscsi.service.observer import LOOK_EVERY
+from cuckoo_zfsiscsi.service.reboots import QUIET
 from cuckoo_zfsiscsi.service.report import State
 from cuckoo_zfsiscsi.service.steps import SILENCE
 from cuckoo_zfsiscsi.service.worker import ALIVE_EVERY, RETRY_FIRST, VOID_PAUSE, VOIDS
@@ -306,12 +308,42 @@ def test_it_is_rebooted_in_its_run(make: Make, world: World, clock: VirtualClock
         asked = world.script() if callable(world.script) else None
         assert asked
         assert not isinstance(asked, str)
+        begin = clock.monotonic()
         assert secret in clock.result(asked)
+        assert clock.monotonic() - begin >= QUIET, "whoever ended its session may be someone else"
         world.session = own
     assert world.journal.count("swap") == 1
     assert host.report().state is State.RUNNING
     clock.result(host.stop())
     assert not any("someone else" in what for what in host.report().seen)
+
+
+@pytest.mark.parametrize("sign", ["rpc", "session"])
+def test_someone_ends_its_session_in_its_run(
+    make: Make, world: World, clock: VirtualClock, sign: str
+) -> None:
+    """With a segment that anyone can send who has its card and address; and asks for its script.
+
+    Before: whoever did that got it at once, and could write to the disk of a run.
+    Now: the host's system answers, or logs in anew, before anyone gets the script.
+    """
+    host = make()
+    clock.result(host.start(None, None).booted)
+    own, world.session, world.firmware = world.session, None, None
+    asked = world.script() if callable(world.script) else None
+    assert asked
+    assert not isinstance(asked, str)
+    clock.sleep(QUIET / 2)
+    assert not asked.done()
+    if sign == "rpc":
+        world.spontaneous, world.holds = True, False
+    else:
+        world.session = own
+    with pytest.raises(BootRefusedError, match=f"its {sign}"):
+        clock.result(asked)
+    world.session, world.spontaneous, world.holds = own, False, True
+    clock.result(host.stop())
+    assert any("someone else asked" in what for what in host.report().seen)
 
 
 def test_someone_asks_while_it_stands_by(make: Make, world: World, clock: VirtualClock) -> None:
