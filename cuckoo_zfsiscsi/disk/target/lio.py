@@ -38,7 +38,8 @@ from cuckoo_zfsiscsi.errors import TargetError, ZfsIscsiError
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 20.0
-_ASK_TIMEOUT = 5.0
+_ASK_TIMEOUT = 15.0
+"""Seconds: a busy server is no reason to give a boot up."""
 
 
 @dataclass
