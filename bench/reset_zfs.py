@@ -58,7 +58,7 @@ def ratios(found: Rounds) -> list[tuple[str, float, float]]:
         (
             "swap / rollback, 64 MiB just written",
             median("swap", 64, False) / median("rollback", 64, False),
-            0.25,
+            0.1,
         ),
         ("swap, 0 to 512 MiB", most / median("swap", 0, True), 1.5),
     ]
