@@ -64,8 +64,6 @@ class Run:
     label: str
     begun: float
     """Monotonic seconds."""
-    started: float = 0.0
-    """When it was ready, or refused (monotonic seconds)."""
     start: float = 0.0
     """Seconds that the start took."""
     reset: float = 0.0
@@ -296,7 +294,7 @@ class Session:
             run.refused = str(error)
         run.start = time.monotonic() - run.begun
         run.void = self._voided(label) - voided
-        run.started = run.end = time.monotonic()
+        run.end = time.monotonic()
         if not run.refused:
             self._compare(run, self._golden, "begins with")
         return run
@@ -422,9 +420,9 @@ class Session:
                 result.refused.append(f"{run.label}: {run.refused}")
             else:
                 result.runs += 1
-                in_place = bool(run.void) or any(at < run.started for at in beside)
+                ready, stopped = run.begun + run.start, run.end - run.reset
+                in_place = bool(run.void) or any(at < ready for at in beside)
                 self._note_late("start", run.start, in_place=in_place)
-                stopped = run.end - run.reset
                 in_place = any(at > stopped - SINCE for at in beside)
                 self._note_late("reset", run.reset, in_place=in_place)
 

@@ -275,7 +275,8 @@ def test_boot_scripts_are_for_armed_hosts_alone(lab: SmallLab) -> None:
     assert lab.ask_guest("/ibft")["script"].startswith("#!ipxe")
     assert lab.fetch_as_guest(url + mac(1)) == "not found\n", "it has it, and runs"
     assert lab.fetch_as_guest(url + mac(2)) == "not found\n"
-    with pytest.raises(LabError, match=r"status 5[26]"):  # no host has this address: nobody answers
+    # No host has this address: nobody answers
+    with pytest.raises(LabError, match=r"status 5[26]: it said nothing"):
         lab.network.run(["curl", "--silent", url + mac(1)])
     for path in ("/", "/login", "/docs", "/metrics", "/v1/hosts", "/openapi.json", "/boot.ipxe"):
         assert lab.fetch_as_guest(f"http://10.99.0.1:8471{path}") == "not found\n"
