@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -150,10 +151,9 @@ class Boots:
         with self._lock:
             entry = self._by_mac.get(mac)
             is_own = entry is not None and entry.ip == address
-            script, make = (entry.script, entry.make) if entry and is_own else (None, None)
+            make = partial(entry.make, by_dhcp=True) if entry and entry.make else None
+            script = make or entry.script if entry and is_own else None
         try:
-            if make:
-                return make(by_dhcp=True)
             return script() if callable(script) else script
         except BootRefusedError:
             return None

@@ -4,56 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from ipaddress import IPv4Address
 
 from cuckoo_zfsiscsi.at_once import at_once
-from cuckoo_zfsiscsi.config import HostConfig
-from cuckoo_zfsiscsi.deadline import Cancel, Deadline
+from cuckoo_zfsiscsi.deadline import Deadline
 from cuckoo_zfsiscsi.errors import CancelledError, NotOffError, ZfsIscsiError
 from cuckoo_zfsiscsi.power.witness import Life, Witness
 from cuckoo_zfsiscsi.service.parts import Parts, Probe
 
-JUDGE_TIMEOUT = 20.0
-"""Seconds for the whole look."""
 SILENT = 0.3
 """Seconds in which a guest that lives answers RPC."""
 
 
-def sign_of_life(
-    config: HostConfig,
-    parts: Parts,
-    portal: tuple[IPv4Address, int],
-    *,
-    quiet: float,
-    cancel: Cancel,
-) -> str:
-    """Return what shows that the last boot's guest lives; "" when it is proved not to.
+def session_goes_on(is_held: Callable[[], bool]) -> str:
+    """Return that the host still is at its end of its session, for people; "" if it is not.
 
     Args:
-        config: of the host.
-        parts: of it; its probes are asked, all at the same time.
-        portal: address and TCP port of it in the host's network.
-        quiet: seconds of silence after which a session is over, see readiness.session.
-        cancel: ends the look early.
+        is_held: asks the host's kernel, see readiness.session.
 
     Raises:
         CancelledError: given up.
     """
-    deadline = Deadline(JUDGE_TIMEOUT, cancel)
+    try:
+        return "its session goes on" if is_held() else ""
+    except CancelledError:
+        raise
+    except (OSError, ZfsIscsiError) as error:
+        return f"as far as is known ({error})"
 
-    def held() -> str:
-        try:
-            has = parts.is_held(*portal, config.ip, quiet=quiet, deadline=deadline)
-        except CancelledError:
-            raise
-        except (OSError, ZfsIscsiError) as error:
-            return f"as far as is known ({error})"
-        return "its session goes on" if has else ""
+
+def sign_of_life(parts: Parts, is_held: Callable[[], bool], deadline: Deadline) -> str:
+    """Return what shows that the last boot's guest lives; "" when it is proved not to.
+
+    Args:
+        parts: of the host; its probes are asked, all at the same time.
+        is_held: as session_goes_on().
+        deadline: of the look; it may end it early.
+
+    Raises:
+        CancelledError: given up.
+    """
 
     def answers(name: str, probe: Probe) -> str:
         return f"its {name} answers" if probe(deadline.within(SILENT)).heard else ""
 
-    looks: list[Callable[[], str]] = [held]
+    looks: list[Callable[[], str]] = [partial(session_goes_on, is_held)]
     looks += [partial(answers, *probe) for probe in parts.probes.items()]
     signs = [look.result() for look in at_once(looks, parts.clock, "life")]
     return next((sign for sign in signs if sign), "")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from cuckoo_zfsiscsi.config import Config, HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 QUIET = 10.0
 """Seconds of silence after which a boot under way is over. Between the firmware's network and that
 of the guest nobody answers, and that is no reason to take its disk away."""
+JUDGE_TIMEOUT = 20.0
+"""Seconds in which it must be found out whether the last boot is over."""
 ARM_TIMEOUT = 30.0
 TURN = 60.0
 """Seconds that a host lets others go first, at most."""
@@ -178,10 +181,13 @@ class PaperWorker(PaperBoot):
             except ZfsIscsiError as error:
                 log.warning("%s: %s", self.config.label, error)  # the kernel knows better
         quiet = QUIET if self._state is State.BOOTING else 0.0
+        parts = self._steps.parts
         with self._pace.turn(TURN, self._cancel):
-            alive = sign_of_life(
-                self.config, self._steps.parts, self._portal, quiet=quiet, cancel=self._cancel
+            deadline = Deadline(JUDGE_TIMEOUT, self._cancel)
+            held = partial(
+                parts.is_held, *self._portal, self.config.ip, quiet=quiet, deadline=deadline
             )
+            alive = sign_of_life(parts, held, deadline)
         if self._stranger and not alive:
             self._steps.delete_flows()
         with self._wake:

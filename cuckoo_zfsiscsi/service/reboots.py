@@ -18,8 +18,8 @@ from functools import partial
 
 from cuckoo_zfsiscsi.config import HostConfig
 from cuckoo_zfsiscsi.deadline import Deadline
-from cuckoo_zfsiscsi.errors import BootRefusedError, ZfsIscsiError
-from cuckoo_zfsiscsi.service.life import SILENT
+from cuckoo_zfsiscsi.errors import BootRefusedError
+from cuckoo_zfsiscsi.service.life import session_goes_on, sign_of_life
 from cuckoo_zfsiscsi.service.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Reboots:
 
     def _why_not(self, in_run: bool) -> str:
         label = self._config.label
-        if alive := self._lives(QUIET if in_run else 0.0):
+        if alive := self._lives(in_run=in_run):
             if not self.strangers:
                 self.others = self._parts.others()
                 log.warning("someone else asks for the boot script of %s, which %s", label, alive)
@@ -97,25 +97,17 @@ class Reboots:
         log.info("%s is rebooted in its run", label)
         return ""
 
-    def _lives(self, silent: float) -> str:
+    def _lives(self, *, in_run: bool) -> str:
         """Return what shows that the host's system still runs; "" if it does not.
 
         Args:
-            silent: seconds for which nothing may show it, whatever has become of its session.
+            in_run: nothing may show it for QUIET, whatever has become of its session.
         """
         clock = self._parts.clock
-        end, quiet = clock.monotonic() + silent, QUIET
-        while True:
-            deadline = Deadline(LOOK, clock=clock)
-            try:
-                if self._is_held(deadline, quiet):
-                    return "its session goes on"
-            except (OSError, ZfsIscsiError) as error:
-                return f"as far as is known ({error})"
-            if clock.monotonic() >= end:
-                return ""
-            for name, probe in self._parts.probes.items():
-                if probe(deadline.within(SILENT)).heard:
-                    return f"its {name} answers"
+        end, deadline = clock.monotonic() + QUIET, Deadline(LOOK, clock=clock)
+        sign = session_goes_on(partial(self._is_held, deadline, QUIET))
+        while in_run and not sign and clock.monotonic() < end:
             clock.sleep(AGAIN)
-            quiet = 0.0
+            deadline = Deadline(LOOK, clock=clock)
+            sign = sign_of_life(self._parts, partial(self._is_held, deadline, 0.0), deadline)
+        return sign

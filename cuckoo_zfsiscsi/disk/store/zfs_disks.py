@@ -19,7 +19,6 @@ from cuckoo_zfsiscsi.errors import DiskError
 
 log = logging.getLogger(__name__)
 
-
 Role = Literal["spare", "current", "retired", "dropped"]
 """A retired disk may become evidence, a dropped one is of no worth."""
 

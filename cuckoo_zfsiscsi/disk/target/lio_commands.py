@@ -12,7 +12,6 @@ No attribute limits it. But there is a tracepoint, with a filter, that says noth
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -21,8 +20,6 @@ from pathlib import Path
 from threading import Event, Thread
 
 from cuckoo_zfsiscsi.connections import TIMEOUT
-
-log = logging.getLogger(__name__)
 
 TRACING = Path("/sys/kernel/tracing")
 LARGEST = 16 << 20
